@@ -1,0 +1,470 @@
+//! What is true, and what follows from it. Pure: no I/O, no clock, no randomness.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::float_arithmetic)]
+#![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod alert;
+pub mod command;
+pub mod condition;
+pub mod correlation;
+pub mod effect;
+pub mod event;
+pub mod execution;
+pub mod incident;
+pub mod label;
+pub mod matcher;
+pub mod notification;
+pub mod problem;
+pub mod restore;
+pub mod rules;
+pub mod schedule;
+pub mod service_level;
+pub mod silence;
+pub mod template;
+pub mod timer;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Makes the type of an object's number, with its printed form `PREFIX-N` also in JSON.
+macro_rules! numbered_id {
+    ($(#[$documentation:meta])* $name:ident, $prefix:literal) => {
+        $(#[$documentation])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!($prefix, "-{}"), self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                text.strip_prefix(concat!($prefix, "-"))
+                    .and_then(|it| it.parse().ok())
+                    .map(Self)
+                    .ok_or_else(|| format!(concat!("expected `", $prefix, "-` and a number, not `{}`"), text))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use numbered_id;
+
+use alert::Alert;
+use event::Event;
+use execution::{Execution, ExecutionId};
+use incident::{Incident, IncidentId, TimelineEntry};
+use label::Fingerprint;
+use notification::{Notification, NotificationId};
+use problem::{Problem, ProblemId};
+use rules::RuleSet;
+use silence::Silence;
+
+/// Everything that is open. What is closed is in the store.
+#[derive(Default)]
+pub struct State {
+    /// Alerts that fire, and those that did until their incident is closed.
+    pub alerts: BTreeMap<Fingerprint, Alert>,
+    /// The members of each incident in `incidents`.
+    pub members: BTreeMap<IncidentId, BTreeSet<Fingerprint>>,
+    /// Which alerts stand on which page of the store; a page takes [`PAGE_ALERTS_MAX`].
+    pub pages: BTreeMap<u32, BTreeSet<Fingerprint>>,
+    /// Incidents that are not closed.
+    pub incidents: BTreeMap<IncidentId, Incident>,
+    /// Executions that are not over, and those that the guards must remember.
+    pub executions: BTreeMap<ExecutionId, Execution>,
+    /// All problems.
+    pub problems: BTreeMap<ProblemId, Problem>,
+    /// Silences, and for five days those that are over.
+    pub silences: BTreeMap<Arc<str>, Silence>,
+    /// Notifications that are not delivered.
+    pub notifications: BTreeMap<NotificationId, Notification>,
+    /// The rules in force.
+    pub rules: Arc<RuleSet>,
+    /// Small things that must survive a restart.
+    pub memory: Memory,
+    /// The incidents of each rule and group that are not closed.
+    groups: correlation::Groups,
+    /// When each object wants to be looked at again.
+    timers: timer::Timers,
+    /// What changed since the last [`State::take_changes`].
+    changes: Changes,
+    /// What the turn under way has done so far.
+    turn: Turn,
+    /// What the turn under way has still to tell other practices.
+    facts: VecDeque<Fact>,
+    /// Alerts that joined or ended in the turn under way, to make one timeline entry of many.
+    moved: BTreeMap<(IncidentId, Moved), Vec<Fingerprint>>,
+}
+
+/// How many alerts share a page of the store.
+pub const PAGE_ALERTS_MAX: usize = 32;
+
+/// Small things that must survive a restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The last number given to each kind.
+    pub incident: u64,
+    /// See `incident`.
+    pub execution: u64,
+    /// See `incident`.
+    pub problem: u64,
+    /// See `incident`.
+    pub notification: u64,
+    /// The number of the last detection run.
+    #[serde(default)]
+    pub detection: u64,
+    /// The last page of alerts that was begun.
+    pub page: u32,
+    /// Who stopped all runbooks, when and why.
+    pub stopped: Option<Stop>,
+    /// When each detection last ran, by name.
+    pub detected_at: BTreeMap<String, Timestamp>,
+    /// Nothing expires and nothing is breached before this time: after a gap senders get time to
+    /// speak again.
+    pub hold_until: Option<Timestamp>,
+    /// Every silence that began or ended up to this time has had its effect on the alerts.
+    #[serde(default)]
+    pub silences_seen_at: Option<Timestamp>,
+    /// The groups of merged incidents, by the incident that is gone.
+    #[serde(default)]
+    pub followed: BTreeMap<IncidentId, correlation::Followed>,
+}
+
+/// The order to start no runbook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Who gave it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// The name of an object in the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKey {
+    /// An alert; open ones are written by page.
+    Alert(Fingerprint),
+    /// An incident.
+    Incident(IncidentId),
+    /// An execution.
+    Execution(ExecutionId),
+    /// A problem.
+    Problem(ProblemId),
+    /// A silence.
+    Silence(Arc<str>),
+    /// A notification.
+    Notification(NotificationId),
+    /// [`Memory`].
+    Memory,
+    /// The rules in force.
+    Rules,
+}
+
+/// What one turn did.
+#[derive(Default)]
+pub struct Turn {
+    /// Deeds, to be done after the turn is durable.
+    pub effects: Vec<effect::PlannedEffect>,
+    /// Effects whose result is now known; they leave the store.
+    pub finished: Vec<effect::EffectKey>,
+    /// What to tell whoever gave the command.
+    pub reply: Option<Reply>,
+    /// New entries of timelines.
+    pub timeline: Vec<(ObjectKey, TimelineEntry)>,
+    /// What to count.
+    pub counts: Vec<Count>,
+}
+
+/// The answer to a command.
+pub type Reply = Result<Accepted, Refusal>;
+
+/// A command was carried out; which object it was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// This one, as it is now.
+    Object(ObjectKey),
+    /// Nothing in particular.
+    Done,
+    /// It is carried out when this effect has its result.
+    AfterEffect(effect::EffectKey),
+}
+
+/// A command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is not in a state that allows it.
+    #[error("{0}")]
+    WrongState(String),
+    /// It cannot be right.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Something that a metric counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// An alert's way ended so.
+    Alert(alert::Disposition),
+    /// An incident was opened or opened again.
+    IncidentOpened(incident::Priority),
+    /// An incident was acknowledged, this many seconds after it was opened.
+    IncidentAcknowledged(u64),
+    /// An incident was resolved, this many seconds after it was opened.
+    IncidentResolved(u64),
+    /// A promise was missed.
+    SlaBreached {
+        /// The policy.
+        policy: Arc<str>,
+        /// The target.
+        target: service_level::TargetKind,
+    },
+    /// An execution ended.
+    ExecutionEnded {
+        /// The runbook.
+        runbook: String,
+        /// How.
+        outcome: execution::ExecutionState,
+        /// Seconds since it was asked for.
+        seconds: u64,
+    },
+    /// A guard held a runbook back.
+    RunbookBlocked(String),
+    /// A notification was delivered.
+    NotificationDelivered,
+    /// A notification was given up.
+    NotificationDead,
+    /// A record could not be applied and was set aside.
+    RecordPoisoned,
+}
+
+/// What one practice tells another within a turn. What crosses from the alerts' side to the
+/// control side (runbooks, problems) goes this way only, so that the two can live on different
+/// machines one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fact {
+    /// A rule wants a runbook to run for an incident.
+    ExecutionRequested { runbook: String, incident: IncidentId },
+    /// No member of an incident fires any more.
+    AlertsResolved(IncidentId),
+    /// A member of an incident fires again.
+    AlertsFiring(IncidentId),
+}
+
+/// What alerts did in an incident, for the timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moved {
+    Joined,
+    Resolved,
+    Expired,
+}
+
+/// What must be written so that the store holds the state.
+#[derive(Default)]
+pub struct Changes {
+    /// Pages of alerts.
+    pub pages: BTreeSet<u32>,
+    /// Objects that are open; one that is not in the state any more was closed.
+    pub objects: BTreeSet<ObjectKey>,
+    /// Objects that were closed, as they were last.
+    pub closed: Vec<Closed>,
+}
+
+impl Changes {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty() && self.objects.is_empty() && self.closed.is_empty()
+    }
+}
+
+/// An object that has left the state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Closed {
+    /// An alert.
+    Alert(Box<Alert>),
+    /// An incident.
+    Incident(Box<Incident>),
+    /// An execution.
+    Execution(Box<Execution>),
+    /// A silence.
+    Silence(Box<Silence>),
+    /// A notification.
+    Notification(Box<Notification>),
+}
+
+impl State {
+    /// Takes in one fact and says what to do about it.
+    ///
+    /// `now` never falls from one call to the next. The same calls give the same results, on every
+    /// machine, for ever: this is what replay and recovery rest on.
+    #[must_use = "an effect that is dropped is a promise that is broken"]
+    pub fn apply(&mut self, now: Timestamp, event: &Event) -> Turn {
+        match event {
+            Event::AlertsReceived(batch) => self.receive_batch(now, batch),
+            Event::CommandGiven { by, command } => {
+                let reply = self.carry_out(now, by, command);
+                self.turn.reply = Some(reply);
+            }
+            Event::RulesLoaded(rules) => self.load_rules(now, rules),
+            Event::EffectFinished { key, outcome } => self.effect_finished(now, key, outcome),
+            Event::EffectLost { key } => self.effect_lost(now, key),
+            Event::RecurrencesFound { detection, recurrences, .. } => {
+                self.recurrences_found(now, detection, recurrences);
+            }
+            Event::WatchStarted { last_seen } => self.watch_started(now, *last_seen),
+            Event::ClockJumped { .. } => self.hold(now),
+            Event::RecordPoisoned { seq, reason } => self.record_poisoned(now, *seq, reason),
+            Event::Woken => self.wake(now),
+            #[cfg(test)]
+            Event::Explosion => panic!("planted for a test"),
+        }
+        self.tell_facts(now);
+        self.write_moves(now);
+        std::mem::take(&mut self.turn)
+    }
+
+    /// When the next timer is due, if any: the engine sleeps until then.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Takes what changed since the last call.
+    #[must_use = "what is taken must be written"]
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether something changed since the last [`State::take_changes`].
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Passes facts between the practices until there are none left.
+    fn tell_facts(&mut self, now: Timestamp) {
+        while let Some(fact) = self.facts.pop_front() {
+            match fact {
+                Fact::ExecutionRequested { runbook, incident } => {
+                    self.execution_requested(now, &runbook, incident);
+                }
+                Fact::AlertsResolved(incident) => self.alerts_of_executions(now, incident, true),
+                Fact::AlertsFiring(incident) => self.alerts_of_executions(now, incident, false),
+            }
+        }
+    }
+
+    /// Makes one timeline entry of all alerts that did the same in an incident in this turn.
+    fn write_moves(&mut self, now: Timestamp) {
+        /// An entry names this many alerts in its text.
+        const NAMED_MAX: usize = 3;
+        /// An entry carries this many fingerprints, so that a stored value stays small.
+        const ALERTS_MAX: usize = 512;
+        for ((incident, moved), alerts) in std::mem::take(&mut self.moved) {
+            let (kind, before) = match moved {
+                Moved::Joined => ("joined", ""),
+                Moved::Resolved => ("alert_resolved", ""),
+                Moved::Expired => ("alert_expired", "their sources fell silent: "),
+            };
+            for part in alerts.chunks(ALERTS_MAX) {
+                let mut names: Vec<String> = part
+                    .iter()
+                    .take(NAMED_MAX)
+                    .filter_map(|it| self.alerts.get(it))
+                    .map(|it| it.labels.to_string())
+                    .collect();
+                if part.len() > NAMED_MAX {
+                    names.push(format!("and {} more", part.len() - NAMED_MAX));
+                }
+                let text = format!("{before}{}", names.join(", "));
+                self.log(
+                    ObjectKey::Incident(incident),
+                    TimelineEntry::about(now, kind, text, part.to_vec()),
+                );
+            }
+        }
+    }
+
+    /// Adds an entry to the timeline of an object.
+    fn log(&mut self, of: ObjectKey, entry: TimelineEntry) {
+        self.turn.timeline.push((of, entry));
+    }
+
+    /// Gives somebody who was cut off from us time to speak again, see [`Memory::hold_until`].
+    fn hold(&mut self, now: Timestamp) {
+        /// Prometheus speaks again after its resend delay, one minute unless told otherwise; some
+        /// more for its evaluation and the way.
+        const GRACE_SECONDS: i64 = 90;
+        self.memory.hold_until = Some(later(now, GRACE_SECONDS));
+        self.changes.objects.insert(ObjectKey::Memory);
+        self.rebuild_timers(now);
+    }
+
+    /// Something is wrong with ourselves: people learn of it as of everything else.
+    fn record_poisoned(&mut self, now: Timestamp, seq: u64, reason: &str) {
+        self.turn.counts.push(Count::RecordPoisoned);
+        let text = format!("record {seq} of the log was set aside: {reason}");
+        let batch = event::AlertBatch::about_ourselves("WatchkeeperRecordSetAside", &text);
+        self.receive_batch(now, &batch);
+    }
+
+    fn watch_started(&mut self, now: Timestamp, last_seen: Option<Timestamp>) {
+        // The very first start has no gap before it: nobody was cut off.
+        if last_seen.is_some() {
+            self.hold(now);
+        }
+    }
+
+    fn effect_finished(
+        &mut self,
+        now: Timestamp,
+        key: &effect::EffectKey,
+        outcome: &effect::Outcome,
+    ) {
+        self.turn.finished.push(key.clone());
+        match effect::owner(key) {
+            effect::Owner::Execution(id) => self.step_finished(now, id, key, outcome),
+            effect::Owner::Notification(id) => self.delivery_finished(now, id, key, outcome),
+            effect::Owner::Nobody => {}
+        }
+    }
+
+    fn effect_lost(&mut self, now: Timestamp, key: &effect::EffectKey) {
+        self.turn.finished.push(key.clone());
+        match effect::owner(key) {
+            effect::Owner::Execution(id) => self.step_lost(now, id, key),
+            effect::Owner::Notification(_) | effect::Owner::Nobody => {}
+        }
+    }
+}
+
+/// A time some seconds after another; the end of time when there is none.
+pub(crate) fn later(from: Timestamp, seconds: i64) -> Timestamp {
+    from.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+/// Whole seconds from one time to another; 0 when the other is earlier.
+pub(crate) fn seconds_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
+}

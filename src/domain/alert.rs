@@ -1,0 +1,451 @@
+//! Alerts: one firing condition on one labelled thing, and what became of each.
+
+use super::event::{AlertBatch, Ends, ReceivedAlert};
+use super::incident::IncidentId;
+use super::label::{Fingerprint, Labels};
+use super::rules::RuleRef;
+use super::{Closed, Count, Moved, ObjectKey, PAGE_ALERTS_MAX, State, later};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Whether an alert is true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// It is.
+    Firing,
+    /// Its sources said that it is over.
+    Resolved,
+    /// Its sources fell silent about it.
+    Expired,
+}
+
+impl AlertState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// How an alert's way through the stages ended; always exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    /// Known already; nothing new.
+    Refreshed,
+    /// A silence holds it back.
+    Silenced,
+    /// It joined an incident that was open.
+    Joined,
+    /// It opened an incident.
+    Opened,
+    /// It opened a resolved incident again.
+    Reopened,
+    /// It is over.
+    Resolved,
+    /// Its sources fell silent.
+    Expired,
+    /// It was refused.
+    Rejected,
+}
+
+impl Disposition {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 8] = [
+        Self::Refreshed,
+        Self::Silenced,
+        Self::Joined,
+        Self::Opened,
+        Self::Reopened,
+        Self::Resolved,
+        Self::Expired,
+        Self::Rejected,
+    ];
+
+    /// The word for it in JSON and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refreshed => "refreshed",
+            Self::Silenced => "silenced",
+            Self::Joined => "joined",
+            Self::Opened => "opened",
+            Self::Reopened => "reopened",
+            Self::Resolved => "resolved",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// What one source says of an alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The source's name.
+    pub source: Arc<str>,
+    /// Whether it says that the alert fires.
+    pub firing: bool,
+    /// When its word runs out; `None` = never, it will tell.
+    pub expires_at: Option<Timestamp>,
+    /// When it last spoke.
+    pub received_at: Timestamp,
+}
+
+/// Why an alert ended where it did: the facts from which `explain` makes its sentences. Kept
+/// small, because every alert has one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When it was made.
+    pub at: Timestamp,
+    /// What was decided when the alert last began to fire.
+    pub disposition: Disposition,
+    /// The silences that held it back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silenced_by: Vec<Arc<str>>,
+    /// How many silences were active and looked at.
+    pub silences_checked: u32,
+    /// The grouping rule that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Arc<RuleRef>>,
+    /// Why it went into that incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grouping: Option<Grouping>,
+}
+
+/// Why an alert went into its incident.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grouping {
+    /// No open incident had the same rule and group.
+    First,
+    /// The last one with the same rule and group had taken no alert for too long, or was too old.
+    WindowOver {
+        /// That incident.
+        previous: IncidentId,
+        /// Seconds since it last took an alert.
+        gap_seconds: u64,
+        /// Seconds since its first alert.
+        age_seconds: u64,
+    },
+    /// An open incident has the same rule and group.
+    SameGroup {
+        /// Seconds since it last took an alert.
+        gap_seconds: u64,
+    },
+    /// The alert was in this incident before, and the incident is not closed.
+    Returned,
+    /// A resolved incident has the same rule and group, and may still be opened again.
+    ReopenWindow {
+        /// Seconds since it was resolved.
+        resolved_seconds: u64,
+    },
+    /// A person moved it.
+    Moved {
+        /// Who.
+        by: String,
+    },
+}
+
+/// One firing condition on one labelled thing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// What the identity is made of.
+    pub labels: Labels,
+    /// Texts about it, as last received.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub annotations: Labels,
+    /// A link to where it comes from.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub generator_url: Box<str>,
+    /// Whether it is true.
+    pub state: AlertState,
+    /// Since when it is, or last was, true.
+    pub starts_at: Timestamp,
+    /// When it ended; while it fires, when its sources' word runs out.
+    pub ends_at: Option<Timestamp>,
+    /// When a source first told of it.
+    pub received_at: Timestamp,
+    /// When something about it last changed.
+    pub updated_at: Timestamp,
+    /// What each source says.
+    pub reports: Vec<Report>,
+    /// How often it began to fire.
+    pub count: u32,
+    /// The incident that it is a member of.
+    pub incident: Option<IncidentId>,
+    /// What became of it, and why.
+    pub decision: Decision,
+    /// The page of the store that it is written on, see [`super::State::pages`].
+    pub page: u32,
+}
+
+impl Alert {
+    /// The service that it is about, if a label names one.
+    pub fn service(&self) -> Option<&str> {
+        service_of(&self.labels)
+    }
+
+    /// The names of the sources that know it.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.reports.iter().map(|it| &*it.source)
+    }
+
+    /// What became of it: [`Disposition::Resolved`] or [`Disposition::Expired`] once it is over,
+    /// else what was decided when it began to fire.
+    pub fn disposition(&self) -> Disposition {
+        match self.state {
+            AlertState::Firing => self.decision.disposition,
+            AlertState::Resolved => Disposition::Resolved,
+            AlertState::Expired => Disposition::Expired,
+        }
+    }
+}
+
+/// The service that labels name: `service`, else `app`, else `job`.
+pub fn service_of(labels: &Labels) -> Option<&str> {
+    ["service", "app", "job"].into_iter().find_map(|it| labels.get(it))
+}
+
+/// How long an alert that is over and belongs to no open incident stays at hand, in seconds.
+pub(super) const KEPT_SECONDS: i64 = 15 * 60;
+
+/// What a source says of an alert, with its times made plain.
+struct Word {
+    firing: bool,
+    starts_at: Timestamp,
+    /// `None` = the source will tell.
+    ends_at: Option<Timestamp>,
+}
+
+impl State {
+    /// Takes in a sender's delivery.
+    pub(super) fn receive_batch(&mut self, now: Timestamp, batch: &AlertBatch) {
+        for _ in &batch.rejected {
+            self.turn.counts.push(Count::Alert(Disposition::Rejected));
+        }
+        for received in &batch.alerts {
+            let disposition = self.receive(now, &batch.source, received);
+            self.turn.counts.push(Count::Alert(disposition));
+        }
+    }
+
+    /// Sends one alert through the stages; they stand here in their order.
+    fn receive(
+        &mut self,
+        now: Timestamp,
+        source: &Arc<str>,
+        received: &ReceivedAlert,
+    ) -> Disposition {
+        let word = self.make_plain(now, received);
+        let fingerprint = received.labels.fingerprint();
+        let was_firing = self.alerts.get(&fingerprint).map(|it| it.state == AlertState::Firing);
+        let firing = self.note_word(now, source, received, &word);
+        match (was_firing, firing) {
+            (Some(true), true) | (Some(false), false) => {
+                self.touch_alert(now, fingerprint);
+                Disposition::Refreshed
+            }
+            (Some(true), false) => self.end_alert(now, fingerprint, AlertState::Resolved, &word),
+            (None, false) => {
+                self.touch_alert(now, fingerprint);
+                Disposition::Resolved
+            }
+            (None | Some(false), true) => {
+                self.begin_alert(now, fingerprint, &word);
+                self.decide(now, fingerprint)
+            }
+        }
+    }
+
+    /// Fills in the times that a source left out, as Alertmanager does.
+    fn make_plain(&self, now: Timestamp, received: &ReceivedAlert) -> Word {
+        let timeout = i64::from(self.rules.resolve_timeout_seconds.max(1));
+        let (firing, ends_at) = match received.ends {
+            Ends::At(at) => (at > now, Some(at)),
+            Ends::Timeout => (true, Some(later(now, timeout))),
+            Ends::WhenTold => (true, None),
+        };
+        let starts_at = received.starts_at.unwrap_or_else(|| ends_at.map_or(now, |it| it.min(now)));
+        Word { firing, starts_at, ends_at }
+    }
+
+    /// Writes down what a source says. Returns whether any source now says that the alert fires.
+    fn note_word(
+        &mut self,
+        now: Timestamp,
+        source: &Arc<str>,
+        received: &ReceivedAlert,
+        word: &Word,
+    ) -> bool {
+        let fingerprint = received.labels.fingerprint();
+        if !self.alerts.contains_key(&fingerprint) {
+            self.add_alert(now, received, word);
+        }
+        let alert = self.alerts.get_mut(&fingerprint).expect("it was added above");
+        let report = Report {
+            source: source.clone(),
+            firing: word.firing,
+            expires_at: word.firing.then_some(word.ends_at).flatten(),
+            received_at: now,
+        };
+        match alert.reports.iter_mut().find(|it| it.source == *source) {
+            Some(known) => *known = report,
+            None => alert.reports.push(report),
+        }
+        if alert.annotations != received.annotations {
+            alert.annotations = received.annotations.clone();
+            alert.updated_at = now;
+        }
+        if alert.generator_url != received.generator_url {
+            alert.generator_url = received.generator_url.clone();
+        }
+        if alert.state == AlertState::Firing {
+            alert.starts_at = alert.starts_at.min(word.starts_at);
+            let firing = alert.reports.iter().filter(|it| it.firing);
+            let words: Option<Vec<Timestamp>> = firing.map(|it| it.expires_at).collect();
+            alert.ends_at = words.and_then(|it| it.into_iter().max());
+        }
+        alert.reports.iter().any(|it| it.firing)
+    }
+
+    /// Makes room for an alert that was not at hand.
+    fn add_alert(&mut self, now: Timestamp, received: &ReceivedAlert, word: &Word) {
+        let fingerprint = received.labels.fingerprint();
+        if self.pages.get(&self.memory.page).is_none_or(|it| it.len() >= PAGE_ALERTS_MAX) {
+            self.memory.page += 1;
+            self.changes.objects.insert(ObjectKey::Memory);
+        }
+        let page = self.memory.page;
+        self.pages.entry(page).or_default().insert(fingerprint);
+        let alert = Alert {
+            fingerprint,
+            labels: received.labels.clone(),
+            annotations: received.annotations.clone(),
+            generator_url: received.generator_url.clone(),
+            state: AlertState::Resolved,
+            starts_at: word.starts_at,
+            ends_at: word.ends_at,
+            received_at: now,
+            updated_at: now,
+            reports: Vec::with_capacity(1),
+            count: 0,
+            incident: None,
+            decision: Decision {
+                at: now,
+                disposition: Disposition::Resolved,
+                silenced_by: Vec::new(),
+                silences_checked: 0,
+                rule: None,
+                grouping: None,
+            },
+            page,
+        };
+        self.alerts.insert(fingerprint, alert);
+    }
+
+    /// An alert begins to fire.
+    fn begin_alert(&mut self, now: Timestamp, fingerprint: Fingerprint, word: &Word) {
+        if let Some(alert) = self.alerts.get_mut(&fingerprint) {
+            alert.state = AlertState::Firing;
+            alert.starts_at = word.starts_at;
+            alert.ends_at = word.ends_at;
+            alert.updated_at = now;
+            alert.count += 1;
+        }
+    }
+
+    /// Decides what an alert that begins to fire, or is no longer held back, leads to.
+    pub(super) fn decide(&mut self, now: Timestamp, fingerprint: Fingerprint) -> Disposition {
+        let (silenced_by, silences_checked) = self.silences_for(now, fingerprint);
+        let (disposition, rule, grouping) = if silenced_by.is_empty() {
+            let (disposition, rule, grouping) = self.correlate(now, fingerprint);
+            (disposition, Some(rule), Some(grouping))
+        } else {
+            self.fires_again_silenced(now, fingerprint);
+            (Disposition::Silenced, None, None)
+        };
+        if let Some(alert) = self.alerts.get_mut(&fingerprint) {
+            alert.decision =
+                Decision { at: now, disposition, silenced_by, silences_checked, rule, grouping };
+        }
+        self.touch_alert(now, fingerprint);
+        disposition
+    }
+
+    /// A silenced alert opens and joins nothing, but one that is a member of an open incident
+    /// still counts there: what is muted is not over.
+    fn fires_again_silenced(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        let incident = self.alerts.get(&fingerprint).and_then(|it| it.incident);
+        if let Some(incident) = incident.filter(|it| self.incidents.contains_key(it)) {
+            self.member_fires(now, incident);
+        }
+    }
+
+    /// An alert is over.
+    fn end_alert(
+        &mut self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        state: AlertState,
+        word: &Word,
+    ) -> Disposition {
+        let ended = word.ends_at.unwrap_or(now).min(now);
+        if let Some(alert) = self.alerts.get_mut(&fingerprint) {
+            alert.state = state;
+            alert.ends_at = Some(ended);
+            alert.updated_at = now;
+            if let Some(incident) = alert.incident {
+                let moved = match state {
+                    AlertState::Expired => Moved::Expired,
+                    AlertState::Firing | AlertState::Resolved => Moved::Resolved,
+                };
+                self.member_ends(now, incident, fingerprint, moved);
+            }
+        }
+        self.touch_alert(now, fingerprint);
+        match state {
+            AlertState::Expired => Disposition::Expired,
+            AlertState::Firing | AlertState::Resolved => Disposition::Resolved,
+        }
+    }
+
+    /// An alert's time has come: a source's word runs out, or it need not be at hand any more.
+    pub(super) fn alert_due(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
+        if alert.state != AlertState::Firing {
+            self.forget_alert(fingerprint);
+            return;
+        }
+        for report in &mut alert.reports {
+            if report.expires_at.is_some_and(|it| it <= now) {
+                report.firing = false;
+            }
+        }
+        if alert.reports.iter().any(|it| it.firing) {
+            self.touch_alert(now, fingerprint);
+            return;
+        }
+        let word = Word { firing: false, starts_at: alert.starts_at, ends_at: Some(now) };
+        let disposition = self.end_alert(now, fingerprint, AlertState::Expired, &word);
+        self.turn.counts.push(Count::Alert(disposition));
+    }
+
+    /// Moves an alert out of the state; views find it in the store.
+    pub(super) fn forget_alert(&mut self, fingerprint: Fingerprint) {
+        let Some(alert) = self.alerts.remove(&fingerprint) else { return };
+        self.changes.pages.insert(alert.page);
+        if let Some(page) = self.pages.get_mut(&alert.page) {
+            page.remove(&fingerprint);
+            if page.is_empty() {
+                self.pages.remove(&alert.page);
+            }
+        }
+        self.changes.closed.push(Closed::Alert(Box::new(alert)));
+    }
+}

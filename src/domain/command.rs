@@ -1,0 +1,100 @@
+//! Commands: what people and programs may tell us to do, and who carries it out.
+
+use super::event::Command;
+use super::execution::ExecutionState;
+use super::rules::RuleSet;
+use super::silence::Silence;
+use super::{Accepted, ObjectKey, Refusal, Reply, State};
+use jiff::Timestamp;
+use std::sync::Arc;
+
+impl State {
+    /// Carries out a command, or says why not. A refused command changes nothing.
+    pub(super) fn carry_out(&mut self, now: Timestamp, by: &str, command: &Command) -> Reply {
+        match command {
+            Command::AcknowledgeIncident { incident } => self.acknowledge(now, by, *incident),
+            Command::AssignIncident { incident, owner } => self.assign(now, by, *incident, owner),
+            Command::NoteIncident { incident, text } => self.note(now, by, *incident, text),
+            Command::ResolveIncident { incident, reason } => {
+                self.resolve(now, by, *incident, reason)
+            }
+            Command::ReopenIncident { incident, reason } => self.reopen(now, by, *incident, reason),
+            Command::MergeIncidents { into, from } => self.merge(now, by, *into, from),
+            Command::SplitIncident { incident, alerts } => self.split(now, by, *incident, alerts),
+            Command::SetSilence { .. } => self.set_silence_by(now, command),
+            Command::ExpireSilence { id } => self.expire_silence(now, id),
+            Command::RunRunbook { runbook, parameters, incident, dry_run } => {
+                self.run_runbook(now, by, (runbook, *incident, *dry_run), parameters)
+            }
+            Command::ApproveExecution { execution } => self.approve(now, by, *execution),
+            Command::DenyExecution { execution, reason } => self.deny(now, by, *execution, reason),
+            Command::AbortExecution { execution, reason } => {
+                self.abort(now, by, *execution, reason)
+            }
+            Command::StopRunbooks { reason } => {
+                self.stop_runbooks(now, by, reason);
+                Ok(Accepted::Done)
+            }
+            Command::ResumeRunbooks => self.resume_runbooks(),
+            Command::DetectProblems => self.detect_now(now),
+            Command::AcceptProblem { problem } => self.accept_problem(now, by, *problem),
+            Command::RejectProblem { problem, reason } => {
+                self.reject_problem(now, by, *problem, reason)
+            }
+            Command::CloseProblem { problem, reason } => {
+                self.close_problem(now, by, *problem, reason)
+            }
+            Command::LinkProblem { problem, incident } => {
+                self.link_problem(now, by, *problem, *incident)
+            }
+        }
+    }
+
+    fn set_silence_by(&mut self, now: Timestamp, command: &Command) -> Reply {
+        let Command::SetSilence {
+            new_id,
+            replaces,
+            matchers,
+            starts_at,
+            ends_at,
+            created_by,
+            comment,
+        } = command
+        else {
+            return Err(Refusal::Invalid("not a silence".to_owned()));
+        };
+        let silence = Silence {
+            id: new_id.as_str().into(),
+            matchers: matchers.clone(),
+            starts_at: *starts_at,
+            ends_at: *ends_at,
+            updated_at: now,
+            created_by: created_by.clone(),
+            comment: comment.clone(),
+            from_file: false,
+        };
+        self.set_silence(now, silence, replaces.as_deref())
+    }
+
+    fn resume_runbooks(&mut self) -> Reply {
+        if self.memory.stopped.take().is_none() {
+            return Err(Refusal::WrongState("runbooks are not stopped".to_owned()));
+        }
+        self.changes.objects.insert(ObjectKey::Memory);
+        Ok(Accepted::Done)
+    }
+
+    /// Takes new rules. What was decided stays; what waits for a person stays as it was asked.
+    pub(super) fn load_rules(&mut self, now: Timestamp, rules: &Arc<RuleSet>) {
+        self.rules = rules.clone();
+        self.changes.objects.insert(ObjectKey::Rules);
+        self.load_file_silences(now);
+        self.note_new_detections(now);
+        self.set_detection_timers(now);
+    }
+
+    /// Whether a runbook is at work; for a calm stop.
+    pub fn runbooks_at_work(&self) -> usize {
+        self.executions.values().filter(|it| it.state == ExecutionState::Running).count()
+    }
+}

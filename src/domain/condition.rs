@@ -1,0 +1,69 @@
+//! Conditions: CEL over an incident, for rules that say `when`.
+
+use super::execution::Context;
+use cel::{Context as Scope, Program, Value};
+
+/// Decides a condition over `incident`, `labels` and `annotations`. An empty one holds.
+///
+/// Fails when it cannot be decided; whoever asks must then do nothing.
+pub fn holds(condition: &str, context: &Context) -> Result<bool, String> {
+    if condition.trim().is_empty() {
+        return Ok(true);
+    }
+    let program = Program::compile(condition).map_err(|error| explain(&error))?;
+    let mut scope = Scope::default();
+    for (name, value) in [
+        ("incident", serde_json::to_value(&context.incident)),
+        ("labels", serde_json::to_value(&context.labels)),
+        ("annotations", serde_json::to_value(&context.annotations)),
+    ] {
+        let value = value.map_err(|error| error.to_string())?;
+        scope.add_variable(name, value).map_err(|error| format!("`{name}`: {error}"))?;
+    }
+    match program.execute(&scope) {
+        Ok(Value::Bool(answer)) => Ok(answer),
+        Ok(other) => Err(format!("the condition gives {:?}, not true or false", other.type_of())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Checks a condition's syntax.
+pub fn check(condition: &str) -> Result<(), String> {
+    if condition.trim().is_empty() {
+        return Ok(());
+    }
+    Program::compile(condition).map(drop).map_err(|error| explain(&error))
+}
+
+/// Makes one line of the parser's many.
+fn explain(errors: &impl ToString) -> String {
+    let text = errors.to_string();
+    let line = text.lines().find(|it| !it.trim().is_empty()).unwrap_or_default();
+    line.trim().trim_start_matches("ERROR: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::label::Labels;
+
+    fn check_holds(condition: &str, expected: Option<bool>) {
+        let context = Context {
+            labels: Labels::from_pairs([("env", "prod")]),
+            incident: [("priority".to_owned(), "P1".to_owned())].into(),
+            ..Context::default()
+        };
+        assert_eq!(holds(condition, &context).ok(), expected, "{condition}");
+    }
+
+    #[test]
+    fn conditions_are_decided_or_refused() {
+        check_holds("", Some(true));
+        check_holds("incident.priority != 'P1'", Some(false));
+        check_holds("labels.env == 'prod' && incident.priority == 'P1'", Some(true));
+        check_holds("labels.team == 'a'", None);
+        check_holds("has(labels.team)", Some(false));
+        check_holds("1 + 1", None);
+        check_holds("labels.env = 'prod'", None);
+    }
+}

@@ -1,0 +1,175 @@
+//! Correlation: which incident an alert belongs to, by the grouping rules.
+
+use super::alert::{Disposition, Grouping};
+use super::incident::{Incident, IncidentId, IncidentState, Opening};
+use super::label::{Fingerprint, Labels};
+use super::rules::{Correlation, RuleRef};
+use super::{ObjectKey, State, seconds_between};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+/// What the alerts of one incident share: the rule and the values of its `group_by` labels.
+pub(super) type GroupKey = (String, Labels);
+
+/// The incidents that stand for each group, by the number of the incident that was opened for it.
+/// The two differ after a merge. The last one decides about new alerts.
+pub(super) type Groups = BTreeMap<GroupKey, BTreeMap<IncidentId, IncidentId>>;
+
+/// A group whose incident was merged into another one: its new alerts follow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Followed {
+    /// The incident that takes them.
+    pub into: IncidentId,
+    /// The rule's name.
+    pub rule: String,
+    /// The values of the rule's `group_by` labels.
+    pub group: Labels,
+}
+
+impl State {
+    /// Puts an alert into an incident, and says into which way and why. Always finds one: where
+    /// no rule matches, alerts are grouped by their name.
+    pub(super) fn correlate(
+        &mut self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+    ) -> (Disposition, Arc<RuleRef>, Grouping) {
+        let rules = self.rules.clone();
+        let labels = self.alerts.get(&fingerprint).map(|it| &it.labels);
+        let found =
+            labels.and_then(|it| rules.correlations.iter().find(|rule| rule.matchers.matches(it)));
+        let rule = found.unwrap_or(&LAST_RESORT);
+        let group = (rule.rule.name.clone(), self.group_of(fingerprint, rule));
+        let own = self.alerts.get(&fingerprint).and_then(|it| it.incident);
+        let (incident, grouping) = match own.filter(|it| self.incidents.contains_key(it)) {
+            Some(own) => (Some(own), Grouping::Returned),
+            None => self.open_incident_of(now, rule, &group),
+        };
+        let disposition = match incident.and_then(|it| self.incidents.get(&it)).map(|it| it.state) {
+            Some(IncidentState::Open | IncidentState::Acknowledged) => Disposition::Joined,
+            Some(IncidentState::Resolved) => Disposition::Reopened,
+            Some(IncidentState::Closed) | None => Disposition::Opened,
+        };
+        let reference = rule.rule.clone();
+        if let Some(incident) = incident {
+            if disposition == Disposition::Reopened {
+                self.reopen_incident(now, incident, "", "an alert fires again");
+            }
+            self.join_incident(now, incident, fingerprint);
+        } else {
+            let opening = Opening { rule, group: &group.1, grouping: &grouping };
+            let incident = self.open_incident(now, fingerprint, &opening);
+            self.groups.entry(group).or_default().insert(incident, incident);
+        }
+        (disposition, reference, grouping)
+    }
+
+    /// The values of the rule's labels. An absent label counts as empty, so it is left out.
+    fn group_of(&self, fingerprint: Fingerprint, rule: &Correlation) -> Labels {
+        let Some(alert) = self.alerts.get(&fingerprint) else { return Labels::default() };
+        if rule.group_by.iter().any(|it| it == "...") {
+            return alert.labels.clone();
+        }
+        Labels::from_pairs(
+            rule.group_by.iter().filter_map(|it| Some((it.as_str(), alert.labels.get(it)?))),
+        )
+    }
+
+    /// The incident of a group that still takes alerts, or why there is none.
+    fn open_incident_of(
+        &self,
+        now: Timestamp,
+        rule: &Correlation,
+        group: &GroupKey,
+    ) -> (Option<IncidentId>, Grouping) {
+        let last = self.groups.get(group).and_then(|it| it.last_key_value());
+        let Some(incident) = last.and_then(|(_, it)| self.incidents.get(it)) else {
+            return (None, Grouping::First);
+        };
+        let gap_seconds = seconds_between(incident.last_joined_at, now);
+        let age_seconds = seconds_between(incident.opened_at, now);
+        if let (IncidentState::Resolved, Some(at)) = (incident.state, incident.resolved_at) {
+            let resolved_seconds = seconds_between(at, now);
+            if resolved_seconds <= u64::from(incident.reopen_within_seconds) {
+                return (Some(incident.id), Grouping::ReopenWindow { resolved_seconds });
+            }
+        }
+        let takes_more = incident.state.is_active()
+            && gap_seconds <= u64::from(rule.gap_seconds)
+            && age_seconds <= u64::from(rule.max_seconds);
+        if takes_more {
+            (Some(incident.id), Grouping::SameGroup { gap_seconds })
+        } else {
+            (None, Grouping::WindowOver { previous: incident.id, gap_seconds, age_seconds })
+        }
+    }
+
+    /// Fills the index of groups, after loading.
+    pub(super) fn rebuild_groups(&mut self) {
+        self.groups = Groups::default();
+        for incident in self.incidents.values().filter(|it| !it.is_split) {
+            self.groups.entry(group_key(incident)).or_default().insert(incident.id, incident.id);
+        }
+        for (id, followed) in &self.memory.followed {
+            let group = (followed.rule.clone(), followed.group.clone());
+            self.groups.entry(group).or_default().insert(*id, followed.into);
+        }
+    }
+
+    /// Lets the new alerts of an incident's groups go into another one from now on.
+    pub(super) fn follow(&mut self, incident: &Incident, into: IncidentId) {
+        if !incident.is_split {
+            let (rule, group) = group_key(incident);
+            self.memory.followed.insert(incident.id, Followed { into, rule, group });
+        }
+        for (id, followed) in &mut self.memory.followed {
+            if followed.into == incident.id || *id == incident.id {
+                followed.into = into;
+                let group = (followed.rule.clone(), followed.group.clone());
+                self.groups.entry(group).or_default().insert(*id, into);
+            }
+        }
+        self.changes.objects.insert(ObjectKey::Memory);
+    }
+
+    /// Takes an incident that is closed out of the index of groups.
+    pub(super) fn leave_groups(&mut self, incident: &Incident) {
+        let mut left = vec![(group_key(incident), incident.id)];
+        self.memory.followed.retain(|id, it| {
+            let stays = it.into != incident.id;
+            if !stays {
+                left.push(((it.rule.clone(), it.group.clone()), *id));
+            }
+            stays
+        });
+        if left.len() > 1 {
+            self.changes.objects.insert(ObjectKey::Memory);
+        }
+        for (group, id) in left {
+            if let Some(holders) = self.groups.get_mut(&group) {
+                holders.remove(&id);
+                if holders.is_empty() {
+                    self.groups.remove(&group);
+                }
+            }
+        }
+    }
+}
+
+fn group_key(incident: &Incident) -> GroupKey {
+    (incident.opened_by.name.clone(), incident.group.clone())
+}
+
+/// The rule that holds when there is no rule at all.
+static LAST_RESORT: LazyLock<Correlation> = LazyLock::new(|| Correlation {
+    rule: Arc::new(RuleRef { name: "by name".to_owned(), ..RuleRef::default() }),
+    matchers: super::matcher::Matchers::default(),
+    group_by: vec!["alertname".to_owned()],
+    gap_seconds: 300,
+    max_seconds: 4 * 3600,
+    title: "{{ labels.alertname|default('alert without a name') }}".to_owned(),
+    severity: None,
+    reopen_within_seconds: 900,
+});

@@ -1,0 +1,212 @@
+//! Executions: one run of a runbook each, from the question to the checked result.
+
+mod run;
+mod start;
+
+use super::effect::EffectKey;
+use super::incident::IncidentId;
+use super::rules::{Action, Runbook, RunbookMode};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+super::numbered_id!(
+    /// The number of an execution; printed `EXE-9`.
+    ExecutionId,
+    "EXE"
+);
+
+/// Where an execution is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutionState {
+    /// Proposed; a person may start it.
+    Proposed,
+    /// Waits for a person's yes.
+    WaitingApproval,
+    /// A step is being done, or waits for its next attempt.
+    Running,
+    /// The steps are done; whether they helped is looked at.
+    Verifying,
+    /// It helped.
+    Succeeded,
+    /// The steps were done, but it did not help.
+    Ineffective,
+    /// A step failed.
+    Failed,
+    /// A guard held it back.
+    Blocked,
+    /// A person said no.
+    Denied,
+    /// A person stopped it.
+    Aborted,
+    /// Whether a step was done is not known; a person must look.
+    Unknown,
+    /// It would have run, if the mode allowed it.
+    WouldRun,
+}
+
+impl ExecutionState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Running => "running",
+            Self::Verifying => "verifying",
+            Self::Succeeded => "succeeded",
+            Self::Ineffective => "ineffective",
+            Self::Failed => "failed",
+            Self::Blocked => "blocked",
+            Self::Denied => "denied",
+            Self::Aborted => "aborted",
+            Self::Unknown => "unknown",
+            Self::WouldRun => "would_run",
+        }
+    }
+
+    /// Whether nothing more will happen by itself or by a person's word.
+    pub fn is_final(self) -> bool {
+        !matches!(
+            self,
+            Self::Proposed
+                | Self::WaitingApproval
+                | Self::Running
+                | Self::Verifying
+                | Self::Unknown
+        )
+    }
+}
+
+/// What held an execution back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// Which guard: `stopped`, `lock`, `cooldown`, `max_runs`, `parameter`, `template`,
+    /// `incident_closed`.
+    pub guard: String,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// Where a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Not begun.
+    Pending,
+    /// Being done, or waiting for its next attempt.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Not done.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+    /// Will not be done.
+    Skipped,
+}
+
+/// One step of an execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRun {
+    /// The step's id.
+    pub id: String,
+    /// Where it is.
+    pub state: StepState,
+    /// What is done, rendered; `None` until it can be known.
+    pub action: Option<Action>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The effect that is, or was last, under way.
+    pub effect: Option<EffectKey>,
+    /// When a failed attempt is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// The last part of what it printed or answered.
+    pub output_tail: String,
+    /// What happened, in a line.
+    pub detail: String,
+    /// A command's exit code, or a reply's HTTP status.
+    pub exit_code: Option<i32>,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// One run of a runbook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Its number.
+    pub id: ExecutionId,
+    /// The runbook as it was when the run was asked for.
+    pub runbook: Arc<Runbook>,
+    /// The mode it runs under; a run that a person starts is `auto`.
+    pub mode: RunbookMode,
+    /// The incident that it is for.
+    pub incident: Option<IncidentId>,
+    /// Where it is.
+    pub state: ExecutionState,
+    /// What held it back.
+    pub blocked_by: Option<Blocked>,
+    /// Values of the parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// What the templates of the steps may use besides the parameters: labels, annotations and
+    /// some fields of the incident, as they were when the run was asked for.
+    pub context: Context,
+    /// Runs with the same key never overlap.
+    pub lock: String,
+    /// The steps.
+    pub steps: Vec<StepRun>,
+    /// Who asked for it; empty = the daemon.
+    pub requested_by: String,
+    /// Who said yes or no.
+    pub decided_by: String,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When its first step began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When the steps were done; the check's times count from here.
+    pub steps_done_at: Option<Timestamp>,
+    /// Whether all alerts of the incident are over.
+    pub alerts_resolved: bool,
+    /// Why it is where it is, in a sentence.
+    pub why: String,
+}
+
+impl StepRun {
+    /// Whether its effect has no result yet.
+    pub fn is_under_way(&self) -> bool {
+        self.state == StepState::Running && self.effect.is_some() && self.retry_at.is_none()
+    }
+}
+
+impl Execution {
+    /// Whether a step's effect has no result yet. That may be so when the execution is over: a
+    /// step that was told to stop takes a while.
+    pub fn is_under_way(&self) -> bool {
+        self.steps.iter().any(StepRun::is_under_way)
+    }
+
+    /// Whether it holds its lock.
+    pub fn holds_lock(&self) -> bool {
+        let holds = matches!(
+            self.state,
+            ExecutionState::Running | ExecutionState::Verifying | ExecutionState::Unknown
+        );
+        holds || self.is_under_way()
+    }
+}
+
+/// What a runbook's templates may use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Context {
+    /// Labels of the incident's first alert.
+    pub labels: super::label::Labels,
+    /// Its annotations.
+    pub annotations: super::label::Labels,
+    /// `id`, `title`, `severity`, `priority` of the incident.
+    pub incident: BTreeMap<String, String>,
+}

@@ -1,0 +1,382 @@
+//! How an execution comes to be: asked for, filled in, held back by guards or let go.
+
+use super::{Blocked, Context, Execution, ExecutionId, ExecutionState, StepRun, StepState};
+use crate::domain::incident::{Incident, IncidentId};
+use crate::domain::label::Labels;
+use crate::domain::matcher::compile_anchored;
+use crate::domain::rules::{Mode, Occasion, Runbook, RunbookMode};
+use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, condition, later, template};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The longest value of a parameter, in bytes.
+const PARAMETER_BYTES_MAX: usize = 1024;
+
+/// A wish for a run.
+struct Wish<'a> {
+    runbook: &'a Runbook,
+    mode: RunbookMode,
+    incident: Option<IncidentId>,
+    given: &'a BTreeMap<String, String>,
+    by: &'a str,
+}
+
+impl State {
+    /// A rule wants a runbook to run for an incident.
+    pub(in crate::domain) fn execution_requested(
+        &mut self,
+        now: Timestamp,
+        runbook: &str,
+        incident: IncidentId,
+    ) {
+        let rules = self.rules.clone();
+        let Some(runbook) = rules.runbook(runbook) else { return };
+        let is_waiting = self.executions.values().any(|it| {
+            it.incident == Some(incident)
+                && it.runbook.rule.name == runbook.rule.name
+                && !it.state.is_final()
+        });
+        let Some(found) = self.incidents.get(&incident) else { return };
+        let context = context_of(Some(found));
+        // A condition that cannot be decided holds the runbook back: it fails closed.
+        let wanted = (runbook.triggers.iter())
+            .filter(|it| it.matchers.matches(&found.labels))
+            .any(|it| condition::holds(&it.when, &context) == Ok(true));
+        if is_waiting || !wanted {
+            return;
+        }
+        let mode = if rules.mode == Mode::Observe { RunbookMode::Shadow } else { runbook.mode };
+        let given = BTreeMap::new();
+        let wish = Wish { runbook, mode, incident: Some(incident), given: &given, by: "" };
+        self.make_execution(now, &wish);
+    }
+
+    /// A person wants a runbook to run.
+    pub(in crate::domain) fn run_runbook(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        order: (&str, Option<IncidentId>, bool),
+        given: &BTreeMap<String, String>,
+    ) -> Reply {
+        let (name, incident, dry_run) = order;
+        let rules = self.rules.clone();
+        let runbook = rules
+            .runbook(name)
+            .ok_or_else(|| Refusal::NotFound(format!("there is no runbook `{name}`")))?;
+        if let Some(unknown) = given.keys().find(|it| !runbook.parameters.contains_key(*it)) {
+            let text = format!("runbook `{name}` has no parameter `{unknown}`");
+            return Err(Refusal::Invalid(text));
+        }
+        if let Some(incident) = incident {
+            self.known_incident(incident)?;
+        }
+        let only_look = dry_run || rules.mode == Mode::Observe;
+        let mode = if only_look { RunbookMode::Shadow } else { RunbookMode::Auto };
+        let id = self.make_execution(now, &Wish { runbook, mode, incident, given, by });
+        Ok(Accepted::Object(ObjectKey::Execution(id)))
+    }
+
+    fn make_execution(&mut self, now: Timestamp, wish: &Wish<'_>) -> ExecutionId {
+        self.memory.execution += 1;
+        self.changes.objects.insert(ObjectKey::Memory);
+        let id = ExecutionId(self.memory.execution);
+        let incident = wish.incident.and_then(|it| self.incidents.get(&it));
+        let context = context_of(incident);
+        let alerts_resolved = incident.is_none_or(|it| it.firing_count == 0);
+        let mut execution = Execution {
+            id,
+            runbook: Arc::new(wish.runbook.clone()),
+            mode: wish.mode,
+            incident: wish.incident,
+            state: ExecutionState::Proposed,
+            blocked_by: None,
+            parameters: BTreeMap::new(),
+            context,
+            lock: wish.runbook.rule.name.clone(),
+            steps: wish.runbook.steps.iter().map(|it| StepRun::new(&it.id)).collect(),
+            requested_by: wish.by.to_owned(),
+            decided_by: String::new(),
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+            steps_done_at: None,
+            alerts_resolved,
+            why: String::new(),
+        };
+        let filled = execution.fill_in(wish.given);
+        self.executions.insert(id, execution);
+        if let Some(incident) = wish.incident.and_then(|it| self.incidents.get_mut(&it)) {
+            incident.executions.push(id);
+            let incident = incident.id;
+            self.touch(now, ObjectKey::Incident(incident));
+        }
+        match filled {
+            Err(blocked) => self.block(now, id, blocked),
+            Ok(()) => self.choose_way(now, id, wish.mode),
+        }
+        id
+    }
+
+    /// Goes as far as the mode allows.
+    fn choose_way(&mut self, now: Timestamp, id: ExecutionId, mode: RunbookMode) {
+        match mode {
+            RunbookMode::Auto => self.try_start(now, id),
+            RunbookMode::Shadow => {
+                let why = match self.guard_that_holds(now, id) {
+                    Some(blocked) => {
+                        format!("would be held back by {}: {}", blocked.guard, blocked.reason)
+                    }
+                    None => "would have run; nothing holds it back".to_owned(),
+                };
+                self.show_rendered_steps(id);
+                self.end_execution(now, id, ExecutionState::WouldRun, &why);
+            }
+            RunbookMode::Suggest => {
+                self.wait_for_person(
+                    now,
+                    id,
+                    ExecutionState::Proposed,
+                    "proposed; a person may start it",
+                );
+            }
+            RunbookMode::Approve => {
+                let why = "waits for approval";
+                self.wait_for_person(now, id, ExecutionState::WaitingApproval, why);
+                self.ask_for_approval(now, id, why);
+            }
+        }
+    }
+
+    fn wait_for_person(
+        &mut self,
+        now: Timestamp,
+        id: ExecutionId,
+        state: ExecutionState,
+        why: &str,
+    ) {
+        self.show_rendered_steps(id);
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.state = state;
+            why.clone_into(&mut execution.why);
+        }
+        self.log_execution(now, id, "", why);
+        self.touch(now, ObjectKey::Execution(id));
+    }
+
+    /// Tells people that an execution needs one of them.
+    pub(in crate::domain) fn ask_for_approval(
+        &mut self,
+        now: Timestamp,
+        id: ExecutionId,
+        why: &str,
+    ) {
+        let Some(execution) = self.executions.get(&id) else { return };
+        let text = format!("runbook {} ({id}): {why}", execution.runbook.rule.name);
+        let incident = execution.incident.and_then(|it| self.incidents.get(&it)).cloned();
+        if let Some(incident) = incident {
+            self.notify(now, Occasion::ApprovalNeeded, &incident, &text);
+        } else {
+            let body = serde_json::json!({
+                "version": "1",
+                "occasion": Occasion::ApprovalNeeded.as_str(),
+                "text": text,
+                "at": now,
+                "execution": id,
+            });
+            self.notify_plainly(now, Occasion::ApprovalNeeded, &body);
+        }
+    }
+
+    /// Starts an execution, if no guard holds it back.
+    pub(in crate::domain) fn try_start(&mut self, now: Timestamp, id: ExecutionId) {
+        if let Some(blocked) = self.guard_that_holds(now, id) {
+            self.block(now, id, blocked);
+            return;
+        }
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.state = ExecutionState::Running;
+            execution.started_at = Some(now);
+            "running".clone_into(&mut execution.why);
+        }
+        self.log_execution(now, id, "", "started");
+        self.start_step(now, id, 0);
+    }
+
+    /// The first guard that holds an execution back.
+    fn guard_that_holds(&self, now: Timestamp, id: ExecutionId) -> Option<Blocked> {
+        let execution = self.executions.get(&id)?;
+        let blocked =
+            |guard: &str, reason: String| Some(Blocked { guard: guard.to_owned(), reason });
+        if let Some(stop) = &self.memory.stopped {
+            return blocked(
+                "stopped",
+                format!("{} stopped all runbooks: {}", stop.by, stop.reason),
+            );
+        }
+        let guards = &execution.runbook.guards;
+        let others = || self.executions.values().filter(move |it| it.id != id);
+        if let Some(holder) = others().find(|it| it.holds_lock() && it.lock == execution.lock) {
+            return blocked("lock", format!("{} holds the lock `{}`", holder.id, execution.lock));
+        }
+        let started = |it: &&Execution| it.runbook.rule.name == execution.runbook.rule.name;
+        let last = others().filter(started).filter(|it| it.lock == execution.lock);
+        if let Some(last) = last.filter_map(|it| it.started_at).max() {
+            let until = later(last, i64::from(guards.cooldown_seconds));
+            if until > now {
+                let text = format!(
+                    "the last run for `{}` began at {last}; cooldown until {until}",
+                    execution.lock
+                );
+                return blocked("cooldown", text);
+            }
+        }
+        let window = later(now, -i64::from(guards.runs_per_seconds));
+        let runs =
+            others().filter(started).filter(|it| it.started_at.is_some_and(|at| at > window));
+        let runs = runs.count();
+        if runs >= guards.runs_max as usize {
+            let text = format!(
+                "{runs} runs began in the last {} s; {} are allowed",
+                guards.runs_per_seconds, guards.runs_max
+            );
+            return blocked("max_runs", text);
+        }
+        None
+    }
+
+    pub(super) fn block(&mut self, now: Timestamp, id: ExecutionId, blocked: Blocked) {
+        let why = format!("held back by {}: {}", blocked.guard, blocked.reason);
+        self.turn.counts.push(crate::domain::Count::RunbookBlocked(blocked.guard.clone()));
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.blocked_by = Some(blocked);
+        }
+        self.end_execution(now, id, ExecutionState::Blocked, &why);
+    }
+
+    /// Shows what the steps would do, where that can be known before.
+    fn show_rendered_steps(&mut self, id: ExecutionId) {
+        let Some(execution) = self.executions.get_mut(&id) else { return };
+        for index in 0..execution.steps.len() {
+            let action = execution.rendered(index).ok();
+            if let Some(step) = execution.steps.get_mut(index) {
+                step.action = action;
+            }
+        }
+    }
+}
+
+impl StepRun {
+    /// A step that has not begun.
+    fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            state: StepState::Pending,
+            action: None,
+            attempts: 0,
+            effect: None,
+            retry_at: None,
+            output_tail: String::new(),
+            detail: String::new(),
+            exit_code: None,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+}
+
+impl Execution {
+    /// Fills in the parameters and the lock; a value that does not fit its pattern holds the
+    /// execution back.
+    fn fill_in(&mut self, given: &BTreeMap<String, String>) -> Result<(), Blocked> {
+        let blocked = |guard: &str, reason: String| Blocked { guard: guard.to_owned(), reason };
+        for (name, parameter) in &self.runbook.parameters {
+            let value = match given.get(name) {
+                Some(value) => value.clone(),
+                None => template::render(&parameter.value, &self.context, &BTreeMap::new())
+                    .map_err(|error| blocked("parameter", format!("`{name}`: {error}")))?,
+            };
+            check_value(&value, &parameter.pattern)
+                .map_err(|error| blocked("parameter", format!("`{name}`: {error}")))?;
+            self.parameters.insert(name.clone(), value);
+        }
+        if let Some(lock) = &self.runbook.lock {
+            self.lock = template::render(lock, &self.context, &self.parameters)
+                .map_err(|error| blocked("template", format!("`lock`: {error}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks a parameter's value against its pattern. Values come from alerts and are hostile, so
+/// control characters never pass, and what looks like an option passes only where the pattern
+/// names the dash itself.
+fn check_value(value: &str, pattern: &str) -> Result<(), String> {
+    if value.len() > PARAMETER_BYTES_MAX {
+        return Err(format!("the value is longer than {PARAMETER_BYTES_MAX} bytes"));
+    }
+    if value.chars().any(char::is_control) {
+        return Err("the value has control characters".to_owned());
+    }
+    if value.starts_with('-') && !pattern.trim_start_matches(['^', '(']).starts_with('-') {
+        return Err(format!("the value looks like an option: `{value}`"));
+    }
+    if compile_anchored(pattern)?.is_match(value) {
+        Ok(())
+    } else {
+        Err(format!("the value does not match `{pattern}`: `{value}`"))
+    }
+}
+
+/// What templates and conditions may use of an incident.
+fn context_of(incident: Option<&Incident>) -> Context {
+    let Some(incident) = incident else {
+        return Context { labels: Labels::default(), ..Context::default() };
+    };
+    let fields = [
+        ("id", incident.id.to_string()),
+        ("title", incident.title.clone()),
+        ("severity", incident.severity.as_str().to_owned()),
+        ("priority", incident.priority.to_string()),
+    ];
+    Context {
+        labels: incident.labels.clone(),
+        annotations: incident.annotations.clone(),
+        incident: fields.map(|(name, value)| (name.to_owned(), value)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check_value_case(value: &str, pattern: &str, expected: Result<(), &str>) {
+        match (check_value(value, pattern), expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(error), Err(part)) => assert!(error.contains(part), "{value:?}: {error}"),
+            (other, _) => panic!("{value:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn values_must_fit_their_pattern_whole() {
+        check_value_case("nginx", "^[a-z]+$", Ok(()));
+        check_value_case("nginx", "[a-z]+", Ok(()));
+        check_value_case("nginx; rm", "[a-z]+", Err("does not match"));
+        check_value_case("a\nb", "(?s).*", Err("control"));
+        check_value_case("--all", "[a-z-]+", Err("option"));
+        check_value_case("--all", "--(all|none)", Ok(()));
+        check_value_case("", "[a-z]+", Err("does not match"));
+        check_value_case(&"a".repeat(2000), "a+", Err("longer"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_is_what_the_pattern_says(value in "\\PC{0,20}") {
+            let fits = !value.is_empty() && value.chars().all(|it| it.is_ascii_lowercase());
+            prop_assert_eq!(check_value(&value, "[a-z]+").is_ok(), fits);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Notifications: telling a receiver what happened, again and again until it has heard.
+
+use super::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
+use super::incident::{Incident, IncidentId, TimelineEntry};
+use super::label::Labels;
+use super::rules::{Mode, Occasion, RuleRef, SecretText};
+use super::{Closed, Count, ObjectKey, State, later};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+super::numbered_id!(
+    /// The number of a notification; printed `NTF-12`.
+    NotificationId,
+    "NTF"
+);
+
+/// Where a notification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotificationState {
+    /// Being sent, or waiting for the next attempt.
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// Given up.
+    Dead,
+}
+
+/// One message to one receiver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    /// Its number.
+    pub id: NotificationId,
+    /// The route that asked for it.
+    pub route: Arc<RuleRef>,
+    /// The receiver's name.
+    pub receiver: String,
+    /// Where it goes.
+    pub url: SecretText,
+    /// What it is about.
+    pub occasion: Occasion,
+    /// The incident, if it is about one.
+    pub incident: Option<IncidentId>,
+    /// The JSON body.
+    pub body: Arc<str>,
+    /// Where it is.
+    pub state: NotificationState,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// When it was delivered or given up.
+    pub ended_at: Option<Timestamp>,
+    /// What happened last, in a line.
+    pub detail: String,
+}
+
+/// Seconds before the second attempt; doubles with each further one.
+const RETRY_SECONDS_MIN: i64 = 1;
+/// The longest time between two attempts, in seconds.
+const RETRY_SECONDS_MAX: i64 = 300;
+/// After this long a notification is given up, in seconds.
+const GIVEN_UP_SECONDS: i64 = 24 * 3600;
+
+impl State {
+    /// Tells every receiver whose route wants to know. In `observe` mode nobody is told.
+    pub(super) fn notify(
+        &mut self,
+        now: Timestamp,
+        occasion: Occasion,
+        incident: &Incident,
+        text: &str,
+    ) {
+        let body = incident_body(now, occasion, incident, text);
+        self.send(now, occasion, Some(incident), &body);
+    }
+
+    /// Tells about something that is not an incident.
+    pub(super) fn notify_plainly(&mut self, now: Timestamp, occasion: Occasion, body: &Value) {
+        self.send(now, occasion, None, body);
+    }
+
+    fn send(
+        &mut self,
+        now: Timestamp,
+        occasion: Occasion,
+        incident: Option<&Incident>,
+        body: &Value,
+    ) {
+        let no_labels = Labels::default();
+        let labels = incident.map_or(&no_labels, |it| &it.labels);
+        let incident = incident.map(|it| it.id);
+        let rules = self.rules.clone();
+        if rules.mode == Mode::Observe {
+            return;
+        }
+        for route in &rules.routes {
+            if !route.on.contains(&occasion) || !route.matchers.matches(labels) {
+                continue;
+            }
+            let Some(receiver) = rules.receiver(&route.receiver) else { continue };
+            self.memory.notification += 1;
+            self.changes.objects.insert(ObjectKey::Memory);
+            let id = NotificationId(self.memory.notification);
+            let mut body = body.clone();
+            if let Some(fields) = body.as_object_mut() {
+                fields.insert("notification".to_owned(), Value::from(id.to_string()));
+                fields.insert("receiver".to_owned(), Value::from(route.receiver.as_str()));
+            }
+            let notification = Notification {
+                id,
+                route: route.rule.clone(),
+                receiver: route.receiver.clone(),
+                url: receiver.webhook_url.clone(),
+                occasion,
+                incident,
+                body: body.to_string().into(),
+                state: NotificationState::Pending,
+                attempts: 0,
+                created_at: now,
+                retry_at: None,
+                ended_at: None,
+                detail: String::new(),
+            };
+            self.notifications.insert(id, notification);
+            self.attempt(now, id);
+        }
+    }
+
+    fn attempt(&mut self, now: Timestamp, id: NotificationId) {
+        let Some(notification) = self.notifications.get_mut(&id) else { return };
+        notification.attempts += 1;
+        notification.retry_at = None;
+        self.turn.effects.push(PlannedEffect {
+            key: attempt_key(id, notification.attempts),
+            idempotent: true,
+            effect: Effect::Deliver {
+                receiver: notification.receiver.clone(),
+                url: notification.url.clone(),
+                occasion: notification.occasion,
+                incident: notification.incident,
+                body: notification.body.clone(),
+            },
+        });
+        self.touch(now, ObjectKey::Notification(id));
+    }
+
+    /// A delivery was tried.
+    pub(super) fn delivery_finished(
+        &mut self,
+        now: Timestamp,
+        id: NotificationId,
+        key: &EffectKey,
+        outcome: &Outcome,
+    ) {
+        let Some(notification) = self.notifications.get_mut(&id) else { return };
+        // A result that is told twice changes nothing.
+        if notification.retry_at.is_some() || attempt_key(id, notification.attempts) != *key {
+            return;
+        }
+        notification.detail.clone_from(&outcome.detail);
+        let too_old = later(notification.created_at, GIVEN_UP_SECONDS) <= now;
+        match outcome.result {
+            OutcomeKind::Succeeded => self.end_notification(now, id, NotificationState::Delivered),
+            OutcomeKind::FailedRetryable | OutcomeKind::TimedOut | OutcomeKind::Stopped
+                if !too_old =>
+            {
+                notification.retry_at = Some(retry_time(now, id, notification.attempts));
+                self.touch(now, ObjectKey::Notification(id));
+            }
+            OutcomeKind::Failed
+            | OutcomeKind::FailedRetryable
+            | OutcomeKind::TimedOut
+            | OutcomeKind::Stopped => self.end_notification(now, id, NotificationState::Dead),
+        }
+    }
+
+    fn end_notification(&mut self, now: Timestamp, id: NotificationId, state: NotificationState) {
+        let Some(mut notification) = self.notifications.remove(&id) else { return };
+        notification.state = state;
+        notification.ended_at = Some(now);
+        let (kind, word) = match state {
+            NotificationState::Delivered | NotificationState::Pending => {
+                self.turn.counts.push(Count::NotificationDelivered);
+                ("notified", "was told")
+            }
+            NotificationState::Dead => {
+                self.turn.counts.push(Count::NotificationDead);
+                ("not_notified", "could not be told")
+            }
+        };
+        if let Some(incident) = notification.incident {
+            let text = format!(
+                "{} {word}: {} ({id}, attempt {}: {})",
+                notification.receiver,
+                notification.occasion.as_str().replace('_', " "),
+                notification.attempts,
+                notification.detail
+            );
+            self.log(ObjectKey::Incident(incident), TimelineEntry::new(now, kind, "", text));
+        }
+        self.changes.closed.push(Closed::Notification(Box::new(notification)));
+        self.touch(now, ObjectKey::Notification(id));
+    }
+
+    /// A notification's time has come: the next attempt.
+    pub(super) fn notification_due(&mut self, now: Timestamp, id: NotificationId) {
+        self.attempt(now, id);
+    }
+}
+
+fn attempt_key(id: NotificationId, attempt: u32) -> EffectKey {
+    EffectKey(format!("{id}/{attempt}").into())
+}
+
+/// Exponential backoff. Half of it is spread by the number, so that receivers that come back are
+/// not met by everything at once; the spread is no drawn lot, so that replay gives the same.
+fn retry_time(now: Timestamp, id: NotificationId, attempts: u32) -> Timestamp {
+    let full = RETRY_SECONDS_MIN.saturating_mul(1 << attempts.min(16)).min(RETRY_SECONDS_MAX);
+    let spread = id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    let part = i64::try_from(spread).unwrap_or(0) * full * 500 / 65_536;
+    let wait = jiff::SignedDuration::from_millis(full * 500 + part);
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// What a receiver gets: what happened, and the incident as it is.
+fn incident_body(now: Timestamp, occasion: Occasion, incident: &Incident, text: &str) -> Value {
+    json!({
+        "version": "1",
+        "occasion": occasion.as_str(),
+        "text": text,
+        "at": now,
+        "incident": {
+            "id": incident.id,
+            "title": incident.title,
+            "state": incident.state,
+            "severity": incident.severity,
+            "priority": incident.priority,
+            "services": incident.services,
+            "owner": incident.owner,
+            "labels": incident.labels,
+            "annotations": incident.annotations,
+            "alert_count": incident.alert_count,
+            "opened_at": incident.opened_at,
+            "acknowledged_at": incident.acknowledged_at,
+            "resolved_at": incident.resolved_at,
+            "why": incident.why,
+        },
+    })
+}

@@ -1,0 +1,232 @@
+//! When each object wants to be looked at again: the one list of times that the engine sleeps by.
+
+use super::alert::AlertState;
+use super::execution::{ExecutionId, ExecutionState};
+use super::incident::{IncidentId, IncidentState};
+use super::label::Fingerprint;
+use super::notification::{NotificationId, NotificationState};
+use super::schedule::Schedule;
+use super::{ObjectKey, State, later};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Whose time it is. The order is the order of work when several are due at once: alerts before
+/// incidents, so that an incident whose last alert expires is resolved in the same turn.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TimerKey {
+    Silence(Arc<str>),
+    Alert(Fingerprint),
+    Incident(IncidentId),
+    Execution(ExecutionId),
+    Notification(NotificationId),
+    Detection(String),
+}
+
+/// At most one time for each object.
+#[derive(Default)]
+pub(super) struct Timers {
+    due: BTreeSet<(Timestamp, TimerKey)>,
+    by_key: BTreeMap<TimerKey, Timestamp>,
+}
+
+impl Timers {
+    /// The earliest time.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Sets or removes an object's time.
+    fn set(&mut self, key: TimerKey, at: Option<Timestamp>) {
+        if let Some(old) = self.by_key.remove(&key) {
+            self.due.remove(&(old, key.clone()));
+        }
+        if let Some(at) = at {
+            self.due.insert((at, key.clone()));
+            self.by_key.insert(key, at);
+        }
+    }
+
+    /// Takes out everything that is due.
+    fn take_due(&mut self, now: Timestamp) -> BTreeSet<TimerKey> {
+        let mut taken = BTreeSet::new();
+        while let Some((at, key)) = self.due.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.due.pop_first();
+            self.by_key.remove(&key);
+            taken.insert(key);
+        }
+        taken
+    }
+}
+
+impl State {
+    /// Looks at every object whose time has come.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        let due = self.timers.take_due(now);
+        self.silences_due(now, &due);
+        for key in due {
+            match &key {
+                // All of them were looked at together.
+                TimerKey::Silence(_) => {}
+                TimerKey::Alert(fingerprint) => self.alert_due(now, *fingerprint),
+                TimerKey::Incident(id) => self.incident_due(now, *id),
+                TimerKey::Execution(id) => self.execution_due(now, *id),
+                TimerKey::Notification(id) => self.notification_due(now, *id),
+                TimerKey::Detection(name) => self.detection_due(now, name),
+            }
+            self.set_timer(now, key);
+        }
+    }
+
+    /// Notes that an alert changed: its page is written, its time is set anew.
+    pub(super) fn touch_alert(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        if let Some(alert) = self.alerts.get(&fingerprint) {
+            self.changes.pages.insert(alert.page);
+        }
+        self.set_timer(now, TimerKey::Alert(fingerprint));
+    }
+
+    /// Notes that an object changed: it is written, its time is set anew.
+    pub(super) fn touch(&mut self, now: Timestamp, key: ObjectKey) {
+        let timer = match &key {
+            ObjectKey::Incident(id) => Some(TimerKey::Incident(*id)),
+            ObjectKey::Execution(id) => Some(TimerKey::Execution(*id)),
+            ObjectKey::Silence(id) => Some(TimerKey::Silence(id.clone())),
+            ObjectKey::Notification(id) => Some(TimerKey::Notification(*id)),
+            ObjectKey::Alert(_) | ObjectKey::Problem(_) | ObjectKey::Memory | ObjectKey::Rules => {
+                None
+            }
+        };
+        self.changes.objects.insert(key);
+        if let Some(timer) = timer {
+            self.set_timer(now, timer);
+        }
+    }
+
+    /// Sets every time anew, after loading or when a hold begins.
+    pub(super) fn rebuild_timers(&mut self, now: Timestamp) {
+        self.timers = Timers::default();
+        let keys: Vec<TimerKey> = (self.alerts.keys().map(|it| TimerKey::Alert(*it)))
+            .chain(self.incidents.keys().map(|it| TimerKey::Incident(*it)))
+            .chain(self.executions.keys().map(|it| TimerKey::Execution(*it)))
+            .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
+            .chain(self.silences.keys().map(|it| TimerKey::Silence(it.clone())))
+            .chain(self.detections().map(TimerKey::Detection))
+            .collect();
+        for key in keys {
+            self.set_timer(now, key);
+        }
+    }
+
+    /// Sets the times of the detections anew, when the rules change.
+    pub(super) fn set_detection_timers(&mut self, now: Timestamp) {
+        let gone: Vec<TimerKey> = (self.timers.by_key.keys())
+            .filter(|it| matches!(it, TimerKey::Detection(_)))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.timers.set(key, None);
+        }
+        for name in self.detections().collect::<Vec<_>>() {
+            self.set_timer(now, TimerKey::Detection(name));
+        }
+    }
+
+    fn detections(&self) -> impl Iterator<Item = String> {
+        self.rules.problem_detection.iter().map(|it| it.rule.name.clone())
+    }
+
+    fn set_timer(&mut self, now: Timestamp, key: TimerKey) {
+        let at = match &key {
+            TimerKey::Silence(id) => self.silence_wants(id),
+            TimerKey::Alert(fingerprint) => self.alert_wants(*fingerprint),
+            TimerKey::Incident(id) => self.incident_wants(*id),
+            TimerKey::Execution(id) => self.execution_wants(*id),
+            TimerKey::Notification(id) => (self.notifications.get(id))
+                .filter(|it| it.state == NotificationState::Pending)
+                .and_then(|it| it.retry_at),
+            TimerKey::Detection(name) => self.detection_wants(now, name),
+        };
+        self.timers.set(key, at);
+    }
+
+    /// Moves a time behind the hold, see [`super::Memory::hold_until`].
+    fn held(&self, at: Timestamp) -> Timestamp {
+        self.memory.hold_until.map_or(at, |hold| at.max(hold))
+    }
+
+    /// The first of its times that has not had its effect, also when that time is past: a silence
+    /// that ended while nobody watched has still to let its alerts go.
+    fn silence_wants(&self, id: &str) -> Option<Timestamp> {
+        let silence = self.silences.get(id)?;
+        let seen_at = self.memory.silences_seen_at.unwrap_or(Timestamp::MIN);
+        let forgotten_at = later(silence.ends_at, super::silence::KEPT_SECONDS);
+        [silence.starts_at, silence.ends_at, forgotten_at].into_iter().find(|it| *it > seen_at)
+    }
+
+    fn alert_wants(&self, fingerprint: Fingerprint) -> Option<Timestamp> {
+        let alert = self.alerts.get(&fingerprint)?;
+        match alert.state {
+            // Each word that runs out counts, because the alert is over when the last has.
+            AlertState::Firing => (alert.reports.iter())
+                .filter(|it| it.firing)
+                .filter_map(|it| it.expires_at)
+                .min()
+                .map(|it| self.held(it)),
+            AlertState::Resolved | AlertState::Expired => {
+                let is_member = alert.incident.is_some_and(|it| self.incidents.contains_key(&it));
+                let ended = alert.ends_at.unwrap_or(alert.updated_at).max(alert.updated_at);
+                (!is_member).then(|| later(ended, super::alert::KEPT_SECONDS))
+            }
+        }
+    }
+
+    fn incident_wants(&self, id: IncidentId) -> Option<Timestamp> {
+        let incident = self.incidents.get(&id)?;
+        let clock = incident.sla.iter().filter_map(super::service_level::SlaClock::wants).min();
+        let close = match (incident.state, incident.resolved_at) {
+            // An incident that a person resolved stays while its alerts fire: they must not
+            // open another one behind his back, nor vanish.
+            (IncidentState::Resolved, Some(at)) if incident.firing_count == 0 => {
+                Some(later(at, i64::from(incident.reopen_within_seconds)))
+            }
+            _ => None,
+        };
+        clock.map(|it| self.held(it)).into_iter().chain(close).min()
+    }
+
+    fn execution_wants(&self, id: ExecutionId) -> Option<Timestamp> {
+        let execution = self.executions.get(&id)?;
+        match execution.state {
+            ExecutionState::Running => execution.steps.iter().find_map(|it| it.retry_at),
+            // Only a failure is held: that it helped is no surprise.
+            ExecutionState::Verifying => {
+                let (at, is_deadline) = execution.verification_wants()?;
+                Some(if is_deadline { self.held(at) } else { at })
+            }
+            ExecutionState::Proposed
+            | ExecutionState::WaitingApproval
+            | ExecutionState::Unknown => None,
+            ExecutionState::Succeeded
+            | ExecutionState::Ineffective
+            | ExecutionState::Failed
+            | ExecutionState::Blocked
+            | ExecutionState::Denied
+            | ExecutionState::Aborted
+            | ExecutionState::WouldRun => {
+                (!execution.is_under_way()).then(|| execution.remembered_until())
+            }
+        }
+    }
+
+    fn detection_wants(&self, now: Timestamp, name: &str) -> Option<Timestamp> {
+        let detection = self.rules.problem_detection.iter().find(|it| it.rule.name == name)?;
+        let schedule = Schedule::parse(&detection.cron, &detection.time_zone).ok()?;
+        // A slot that was missed while nobody watched is made up for at once, but only one.
+        let last = self.memory.detected_at.get(name).copied().unwrap_or(now);
+        schedule.next_after(last)
+    }
+}

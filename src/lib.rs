@@ -1,0 +1,13 @@
+//! Watchkeeper keeps the watch over production: it hears alerts, writes them into its log,
+//! decides, acts, learns and reports.
+//!
+//! ```text
+//!   ingest ─┐                            ┌─► act ──┐
+//!     api  ─┼─► engine ─► store (log)    │         │
+//!   learn  ─┘     │  └──► domain ────────┘         │
+//!      ▲          └── next wake-up, reads          │
+//!      └───────────── results are facts ◄──────────┘
+//! ```
+
+pub mod domain;
+

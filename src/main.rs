@@ -1,0 +1,3 @@
+//! The program `watchkeeper`: hands over to the command line at once.
+
+fn main() {}
