@@ -1,0 +1,256 @@
+//! How keys and values become what was written.
+
+use super::super::{Error, Kind, Loaded, Object, Record, Scope, Turn};
+use super::encode;
+use super::write::StoredTurns;
+use super::{damaged, failed, keys};
+use crate::domain::incident::TimelineEntry;
+use serde::de::DeserializeOwned;
+use std::iter::Peekable;
+use std::ops::RangeFrom;
+use std::path::Path;
+
+/// Reads what a start needs.
+pub(super) fn load(db: &::sled::Db) -> Result<Loaded, Error> {
+    let mut loaded = Loaded::default();
+    for entry in db.scan_prefix([keys::OPEN]) {
+        loaded.objects.push(object(db, entry, keys::OPEN)?);
+    }
+    for entry in db.scan_prefix([keys::EFFECT]) {
+        let (key, head) = entry.map_err(|e| failed("read the effects", &e))?;
+        let planned = parse(&encode::value(db, &key, &head)?)?;
+        let name: Vec<u8> = [keys::CLAIM].iter().chain(key.iter().skip(1)).copied().collect();
+        let claimed = db.contains_key(name).map_err(|e| failed("read the claims", &e))?;
+        loaded.effects.push((planned, claimed));
+    }
+    if let Some((_, stored)) = last_turns(db)? {
+        loaded.watermark = stored.watermark;
+        loaded.last_turn_at = stored.turns.last().map(|it| it.now);
+    }
+    loaded.last_seq = last_record(db)?.max(loaded.watermark);
+    Ok(loaded)
+}
+
+/// Reads what a start reads; damage there is an error.
+pub(super) fn check(db: &::sled::Db) -> Result<(), Error> {
+    let loaded = load(db)?;
+    records(db, loaded.watermark, usize::MAX).map(drop)
+}
+
+/// The `seq` of the last record that is there; 0 = none.
+pub(super) fn last_record(db: &::sled::Db) -> Result<u64, Error> {
+    let last = db.scan_prefix([keys::RECORD]).next_back();
+    let last = last.transpose().map_err(|e| failed("read the inbox", &e))?;
+    Ok(last.and_then(|(key, _)| keys::last_number(&key)).unwrap_or(0))
+}
+
+/// Reads records after a `seq`.
+pub(super) fn records(db: &::sled::Db, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
+    let Some(first) = after.checked_add(1) else { return Ok(Vec::new()) };
+    let mut records = Vec::new();
+    let mut last = None;
+    for entry in db.range(keys::record(first)..=keys::record(u64::MAX)).take(limit) {
+        let (key, head) = entry.map_err(|e| failed("read the inbox", &e))?;
+        let value = encode::value(db, &key, &head)?;
+        let (before, text) = value.split_first_chunk().ok_or_else(|| damaged("a cut record"))?;
+        let before = u64::from_be_bytes(*before);
+        // Before the first one there may be others that are not asked for or were removed.
+        if last.map_or(after != 0 && before > after, |it| before != it) {
+            return Err(damaged(&format!("record {before} is missing")));
+        }
+        let record: Record = parse(text)?;
+        last = Some(record.seq);
+        records.push(record);
+    }
+    if records.len() < limit && last.unwrap_or(after) < last_record(db)? {
+        return Err(damaged("the end of the inbox cannot be reached"));
+    }
+    Ok(records)
+}
+
+/// Reads turns after the `after`-th.
+pub(super) fn turns(db: &::sled::Db, after: u64, limit: usize) -> Result<Vec<(u64, Turn)>, Error> {
+    let start = last_key_until(db, &keys::turns(0), &keys::turns(after.saturating_add(1)))?;
+    let mut turns = Vec::new();
+    let mut next = None;
+    for entry in db.range(start..=keys::turns(u64::MAX)) {
+        if turns.len() >= limit {
+            break;
+        }
+        let (key, head) = entry.map_err(|e| failed("read the turns", &e))?;
+        let stored: StoredTurns = parse(&encode::value(db, &key, &head)?)?;
+        let numbers = continued(&key, &mut next, stored.turns.len())?;
+        turns.extend(numbers.zip(stored.turns).filter(|(number, _)| *number > after));
+    }
+    if turns.len() < limit && next.is_some() {
+        let last = last_turns(db)?.map(|(first, stored)| first + stored.turns.len() as u64);
+        if last > next {
+            return Err(damaged("the end of the turns cannot be reached"));
+        }
+    }
+    turns.truncate(limit);
+    Ok(turns)
+}
+
+/// Reads an object's timeline after the `after`-th entry.
+pub(super) fn timeline(
+    db: &::sled::Db,
+    id: &str,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, TimelineEntry)>, Error> {
+    let until = keys::timeline(id, after.saturating_add(1));
+    let start = last_key_until(db, &keys::timeline(id, 0), &until)?;
+    let mut timeline = Vec::new();
+    let mut next = None;
+    for entry in db.range(start..=keys::timeline(id, u64::MAX)) {
+        if timeline.len() >= limit {
+            break;
+        }
+        let (key, head) = entry.map_err(|e| failed("read a timeline", &e))?;
+        let entries: Vec<TimelineEntry> = parse(&encode::value(db, &key, &head)?)?;
+        let numbers = continued(&key, &mut next, entries.len())?;
+        timeline.extend(numbers.zip(entries).filter(|(number, _)| *number > after));
+    }
+    timeline.truncate(limit);
+    Ok(timeline)
+}
+
+/// The numbers that begin with a key's; an error if it is not the `next` one.
+fn continued(key: &[u8], next: &mut Option<u64>, count: usize) -> Result<RangeFrom<u64>, Error> {
+    let first = keys::last_number(key).unwrap_or(0);
+    if next.is_some_and(|it| it != first) {
+        return Err(damaged(&format!("a piece of the history before number {first} is missing")));
+    }
+    *next = Some(first.saturating_add(count as u64));
+    Ok(first..)
+}
+
+/// The number of the last entry in an object's timeline; 0 = it has none.
+pub(super) fn last_timeline_number(db: &::sled::Db, id: &str) -> Result<u64, Error> {
+    let last = db.scan_prefix(keys::timeline_of(id)).next_back();
+    let Some((key, head)) = last.transpose().map_err(|e| failed("read a timeline", &e))? else {
+        return Ok(0);
+    };
+    let entries: Vec<TimelineEntry> = parse(&encode::value(db, &key, &head)?)?;
+    Ok((keys::last_number(&key).unwrap_or(0) + entries.len() as u64).saturating_sub(1))
+}
+
+/// The last commit's turns, with the number of the first.
+pub(super) fn last_turns(db: &::sled::Db) -> Result<Option<(u64, StoredTurns)>, Error> {
+    let last = db.scan_prefix([keys::TURNS]).next_back();
+    let Some((key, head)) = last.transpose().map_err(|e| failed("read the turns", &e))? else {
+        return Ok(None);
+    };
+    let stored = parse(&encode::value(db, &key, &head)?)?;
+    Ok(Some((keys::last_number(&key).unwrap_or(1), stored)))
+}
+
+/// Reads one object; an open one goes before a closed one.
+pub(super) fn get(db: &::sled::Db, kind: Kind, id: &str) -> Result<Option<Object>, Error> {
+    for space in [keys::OPEN, keys::CLOSED] {
+        let key = keys::object(space, kind, id);
+        if let Some(head) = db.get(&key).map_err(|e| failed("read an object", &e))? {
+            let body = body(space, encode::value(db, &key, &head)?)?;
+            return Ok(Some(Object { kind, id: id.to_owned(), body }));
+        }
+    }
+    Ok(None)
+}
+
+/// Lists objects in falling order of id. An object that is both open and closed, because it came
+/// back, is listed as it is open.
+pub(super) fn list(
+    db: &::sled::Db,
+    (kind, scope): (Kind, Scope),
+    before: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Object>, Error> {
+    let mut open = falling(db, keys::OPEN, kind, before).peekable();
+    let mut closed = falling(db, keys::CLOSED, kind, before).peekable();
+    let mut objects = Vec::new();
+    while objects.len() < limit {
+        let next_open = if scope == Scope::Closed { None } else { id_bytes(&mut open) };
+        let next_closed = if scope == Scope::Open { None } else { id_bytes(&mut closed) };
+        let (space, entry) = if next_open.is_some() && next_open >= next_closed {
+            if next_open == next_closed {
+                closed.next();
+            }
+            (keys::OPEN, open.next())
+        } else if next_closed.is_some() {
+            (keys::CLOSED, closed.next())
+        } else {
+            // Both are at their end, or one of them met an error.
+            let error = [open.next(), closed.next()].into_iter().flatten().find_map(Result::err);
+            return error.map_or(Ok(objects), |e| Err(failed("list objects", &e)));
+        };
+        if let Some(entry) = entry {
+            objects.push(object(db, entry, space)?);
+        }
+    }
+    Ok(objects)
+}
+
+/// The size of the database's files, in bytes.
+pub(super) fn disk_bytes(folder: &Path) -> u64 {
+    let size = |folder: &Path| -> u64 {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .filter_map(|it| it.metadata().ok())
+            .filter(std::fs::Metadata::is_file)
+            .map(|it| it.len())
+            .sum()
+    };
+    size(&folder.join("sled")) + size(&folder.join("sled/blobs"))
+}
+
+/// Reads JSON that this program wrote.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(text).map_err(|e| damaged(&format!("a value cannot be read: {e}")))
+}
+
+type Entry = ::sled::Result<(::sled::IVec, ::sled::IVec)>;
+
+fn falling(
+    db: &::sled::Db,
+    space: u8,
+    kind: Kind,
+    before: Option<&str>,
+) -> impl Iterator<Item = Entry> + use<> {
+    let start = keys::kind(space, kind);
+    let mut end = start.clone();
+    end.push(u8::MAX); // No id begins with this byte, because an id is UTF-8.
+    let end = before.map_or(end, |id| keys::object(space, kind, id));
+    db.range(start..end).rev()
+}
+
+/// The bytes of the next key's id.
+fn id_bytes(entries: &mut Peekable<impl Iterator<Item = Entry>>) -> Option<::sled::IVec> {
+    let (key, _) = entries.peek()?.as_ref().ok()?;
+    Some(key.subslice(2, key.len().checked_sub(2)?))
+}
+
+fn object(db: &::sled::Db, entry: Entry, space: u8) -> Result<Object, Error> {
+    let (key, head) = entry.map_err(|e| failed("read objects", &e))?;
+    let (kind, id) = keys::kind_and_id(&key, 1)
+        .ok_or_else(|| damaged(&format!("a key names no object: {key:?}")))?;
+    Ok(Object { kind, id, body: body(space, encode::value(db, &key, &head)?)? })
+}
+
+/// A closed object has its time before its body.
+fn body(space: u8, mut value: Vec<u8>) -> Result<Vec<u8>, Error> {
+    if space == keys::CLOSED {
+        if value.len() < size_of::<u64>() {
+            return Err(damaged("a closed object has no time"));
+        }
+        value.drain(..size_of::<u64>());
+    }
+    Ok(value)
+}
+
+/// The last key that is not over `until`, or else `first`.
+fn last_key_until(db: &::sled::Db, first: &[u8], until: &[u8]) -> Result<Vec<u8>, Error> {
+    let last = db.range(first.to_vec()..=until.to_vec()).next_back();
+    let last = last.transpose().map_err(|e| failed("look for a place in the history", &e))?;
+    Ok(last.map_or_else(|| first.to_vec(), |(key, _)| key.to_vec()))
+}
