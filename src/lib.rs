@@ -13,3 +13,5 @@ pub mod domain;
 
 pub mod store;
 
+pub mod act;
+

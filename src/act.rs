@@ -1,0 +1,362 @@
+//! How deeds are done: an effect in, its outcome out.
+//!
+//! A deed is tried once, within its time. Trying again is for `domain` to decide.
+
+mod command;
+mod http;
+mod notify;
+#[cfg(test)]
+mod test_server;
+
+use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
+use crate::domain::rules::Action;
+use http::Destination;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The most of an output or a reply that is kept, in bytes.
+const OUTPUT_BYTES_MAX: usize = 4096;
+/// How long `stop_all` waits: the 2 s between TERM and KILL, and a little for the rest.
+const STOP_ALL_WAIT: Duration = Duration::from_millis(2900);
+
+/// What deeds need to know of the daemon's settings.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `host:port` destinations that http steps may reach. Receivers' addresses need no entry.
+    pub http_allow: Vec<String>,
+}
+
+/// Does deeds. Cheap to clone.
+#[derive(Clone)]
+pub struct Performer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http_allow: BTreeSet<Destination>,
+    client: reqwest::Client,
+    /// How to stop what is being done.
+    running: Mutex<BTreeMap<EffectKey, CancellationToken>>,
+    /// Cancelled when the daemon stops; every token in `running` is its child.
+    all: CancellationToken,
+    /// Counts what is being done, for `stop_all` to wait for.
+    deeds: TaskTracker,
+}
+
+impl Performer {
+    /// Builds it; fails when no HTTP client can be made, or when an entry of `http_allow` is not
+    /// `host:port`.
+    pub fn new(options: Options) -> Result<Self, String> {
+        let http_allow =
+            options.http_allow.into_iter().map(|it| it.parse()).collect::<Result<_, _>>()?;
+        let shared = Shared {
+            http_allow,
+            client: http::client()?,
+            running: Mutex::default(),
+            all: CancellationToken::new(),
+            deeds: TaskTracker::new(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Does one deed, once, within its time. Never panics; every end is an [`Outcome`].
+    /// `DetectProblems` is not for here: the engine does it with `learn`. [`Performer::stop`] finds
+    /// the deed from this call on, also before the future is first polled.
+    pub fn perform(&self, effect: PlannedEffect) -> impl Future<Output = Outcome> + Send + use<> {
+        let began = Instant::now();
+        let counted = self.shared.deeds.token();
+        let running = Shared::begin(&self.shared, &effect.key);
+        let performer = self.clone();
+        async move {
+            let _counted = counted;
+            let mut outcome = if running.stop.is_cancelled() {
+                stopped()
+            } else {
+                performer.dispatch(&effect, &running.stop).await
+            };
+            outcome.duration_milliseconds =
+                u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            outcome
+        }
+    }
+
+    async fn dispatch(&self, planned: &PlannedEffect, stop: &CancellationToken) -> Outcome {
+        let client = &self.shared.client;
+        match &planned.effect {
+            Effect::RunStep { execution, step, action, timeout_seconds } => {
+                let timeout = Duration::from_secs(u64::from(*timeout_seconds));
+                match action {
+                    Action::Command { argv } => {
+                        let environment = [
+                            ("WATCHKEEPER_EXECUTION", execution.to_string()),
+                            ("WATCHKEEPER_STEP", step.clone()),
+                            ("WATCHKEEPER_IDEMPOTENCY_KEY", planned.key.to_string()),
+                        ];
+                        command::run(argv, &environment, timeout, stop).await
+                    }
+                    Action::Http { method, url, headers, body, expect_status } => {
+                        let body = body.as_deref();
+                        let call = http::Call { method, url, headers, body, expect_status };
+                        let exchange =
+                            http::call(client, &self.shared.http_allow, &call, &planned.key);
+                        within(timeout, stop, exchange).await
+                    }
+                }
+            }
+            Effect::StopStep { step } => {
+                self.stop(step);
+                outcome(OutcomeKind::Succeeded, "the order to stop was given")
+            }
+            Effect::Deliver { url, body, .. } => {
+                let post = notify::deliver(client, url, body, &planned.key);
+                let outcome = within(notify::TIMEOUT, stop, post).await;
+                notify::retry_after_timeout(outcome)
+            }
+            Effect::DetectProblems { detection } => outcome(
+                OutcomeKind::Failed,
+                format!("detection is not done here, ask `learn` for `{detection}`"),
+            ),
+        }
+    }
+
+    /// Ends a step that is being done: its whole process group, or its request. The `perform` of
+    /// that step then returns `Stopped`. Does nothing if the step is not being done.
+    pub fn stop(&self, step: &EffectKey) {
+        if let Some(token) = self.shared.running().get(step) {
+            token.cancel();
+        }
+    }
+
+    /// Ends everything that is being done (TERM, then KILL after 2 s). For the daemon's own stop:
+    /// what is asked for afterwards ends as `Stopped` without being begun.
+    pub async fn stop_all(&self) {
+        self.shared.all.cancel();
+        self.shared.deeds.close();
+        if tokio::time::timeout(STOP_ALL_WAIT, self.shared.deeds.wait()).await.is_err() {
+            tracing::warn!(deeds = self.shared.deeds.len(), "some deeds did not end in time");
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing panics while it holds the lock, so a poisoned one is still right.
+    fn running(&self) -> MutexGuard<'_, BTreeMap<EffectKey, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(shared: &Arc<Self>, key: &EffectKey) -> Running {
+        let stop = shared.all.child_token();
+        shared.running().insert(key.clone(), stop.clone());
+        Running { shared: shared.clone(), key: key.clone(), stop }
+    }
+}
+
+/// Keeps a deed in the list of what is being done, also when its future is dropped.
+struct Running {
+    shared: Arc<Shared>,
+    key: EffectKey,
+    stop: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.running().remove(&self.key);
+    }
+}
+
+/// Waits for a request, but not longer than its time, nor longer than it is wanted.
+async fn within(
+    timeout: Duration,
+    stop: &CancellationToken,
+    deed: impl Future<Output = Outcome>,
+) -> Outcome {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => stopped(),
+        result = tokio::time::timeout(timeout, deed) => result.unwrap_or_else(|_| timed_out(timeout)),
+    }
+}
+
+fn outcome(result: OutcomeKind, detail: impl Into<String>) -> Outcome {
+    Outcome {
+        result,
+        detail: detail.into(),
+        output_tail: String::new(),
+        code: None,
+        duration_milliseconds: 0,
+    }
+}
+
+fn stopped() -> Outcome {
+    outcome(OutcomeKind::Stopped, "stopped")
+}
+
+fn timed_out(timeout: Duration) -> Outcome {
+    outcome(OutcomeKind::TimedOut, format!("took longer than its time of {} s", timeout.as_secs()))
+}
+
+/// Keeps the last part of a stream in bounded memory.
+#[derive(Default)]
+struct Tail {
+    bytes: Vec<u8>,
+    seen: u64,
+}
+
+impl Tail {
+    fn push(&mut self, chunk: &[u8]) {
+        self.seen = self.seen.saturating_add(chunk.len() as u64);
+        self.bytes.extend_from_slice(chunk);
+        // Twice the size, so that bytes are moved once for every OUTPUT_BYTES_MAX that come in.
+        if self.bytes.len() > 2 * OUTPUT_BYTES_MAX {
+            self.bytes.drain(..self.bytes.len() - OUTPUT_BYTES_MAX);
+        }
+    }
+
+    /// The last bytes as text of at most `OUTPUT_BYTES_MAX`, and how many bytes came before them.
+    fn text(&self) -> (String, u64) {
+        let from = self.bytes.len().saturating_sub(OUTPUT_BYTES_MAX);
+        let last = self.bytes.get(from..).unwrap_or_default();
+        let text = String::from_utf8_lossy(last);
+        // A byte that is not UTF-8 becomes three, so the text may be too long again.
+        let mut start = text.len().saturating_sub(OUTPUT_BYTES_MAX);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        let kept = text.get(start..).unwrap_or_default().to_owned();
+        (kept, self.seen.saturating_sub(last.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::execution::ExecutionId;
+    use proptest::prelude::*;
+
+    fn step(key: &str, script: &str) -> PlannedEffect {
+        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+        PlannedEffect {
+            key: EffectKey(key.into()),
+            idempotent: true,
+            effect: Effect::RunStep {
+                execution: ExecutionId(9),
+                step: "restart".to_owned(),
+                action: Action::Command { argv },
+                timeout_seconds: 60,
+            },
+        }
+    }
+
+    async fn until_running(performer: &Performer, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while performer.shared.running().len() < count {
+            assert!(Instant::now() < deadline, "the deeds did not begin");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn stop_ends_one_step_and_leaves_the_other() {
+        let performer = Performer::new(Options::default()).unwrap();
+        let one = tokio::spawn({
+            let performer = performer.clone();
+            async move { performer.perform(step("EXE-1/a/1", "sleep 60")).await }
+        });
+        let other = tokio::spawn({
+            let performer = performer.clone();
+            async move { performer.perform(step("EXE-2/a/1", "sleep 1; echo done")).await }
+        });
+        until_running(&performer, 2).await;
+        let order = PlannedEffect {
+            key: EffectKey("EXE-1/stop".into()),
+            idempotent: true,
+            effect: Effect::StopStep { step: EffectKey("EXE-1/a/1".into()) },
+        };
+        assert_eq!(performer.perform(order).await.result, OutcomeKind::Succeeded);
+        assert_eq!(one.await.unwrap().result, OutcomeKind::Stopped);
+        let other = other.await.unwrap();
+        assert_eq!((other.result, other.output_tail.as_str()), (OutcomeKind::Succeeded, "done\n"));
+        assert!(other.duration_milliseconds >= 1000);
+        assert!(performer.shared.running().is_empty());
+        performer.stop(&EffectKey("EXE-7/a/1".into()));
+    }
+
+    #[tokio::test]
+    async fn stop_all_ends_even_what_ignores_term() {
+        let performer = Performer::new(Options::default()).unwrap();
+        let stubborn = tokio::spawn({
+            let performer = performer.clone();
+            let effect = step("EXE-1/a/1", "trap '' TERM; while :; do sleep 0.1; done");
+            async move { performer.perform(effect).await }
+        });
+        until_running(&performer, 1).await;
+        let began = Instant::now();
+        performer.stop_all().await;
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert_eq!(stubborn.await.unwrap().result, OutcomeKind::Stopped);
+        let late = performer.perform(step("EXE-2/a/1", "echo no")).await;
+        assert_eq!((late.result, late.output_tail.as_str()), (OutcomeKind::Stopped, ""));
+    }
+
+    fn request(key: &str, url: String, timeout_seconds: u32) -> PlannedEffect {
+        let method = "POST".to_owned();
+        let (headers, expect_status) = (BTreeMap::new(), Vec::new());
+        let action = Action::Http { method, url, headers, body: None, expect_status };
+        let (execution, step) = (ExecutionId(9), "tell".to_owned());
+        let effect = Effect::RunStep { execution, step, action, timeout_seconds };
+        PlannedEffect { key: EffectKey(key.into()), idempotent: true, effect }
+    }
+
+    #[tokio::test]
+    async fn a_request_ends_at_its_deadline_when_stopped_and_when_not_allowed() {
+        let server = test_server::TestServer::start().await;
+        let http_allow = vec![server.address.to_string()];
+        let performer = Performer::new(Options { http_allow }).unwrap();
+        let slow = format!("http://{}/slow", server.address);
+        let outcome = performer.perform(request("EXE-1/tell/1", slow.clone(), 1)).await;
+        assert_eq!(outcome.result, OutcomeKind::TimedOut);
+        let waiting = tokio::spawn({
+            let performer = performer.clone();
+            async move { performer.perform(request("EXE-2/tell/1", slow, 60)).await }
+        });
+        until_running(&performer, 1).await;
+        performer.stop(&EffectKey("EXE-2/tell/1".into()));
+        assert_eq!(waiting.await.unwrap().result, OutcomeKind::Stopped);
+        let elsewhere = format!("http://127.0.0.1:{}/trap", server.address.port() ^ 1);
+        let outcome = performer.perform(request("EXE-3/tell/1", elsewhere, 60)).await;
+        assert_eq!(outcome.result, OutcomeKind::Failed);
+        assert!(outcome.detail.contains("`http_allow`"), "{}", outcome.detail);
+    }
+
+    #[tokio::test]
+    async fn detection_is_refused_and_bad_settings_too() {
+        let performer = Performer::new(Options::default()).unwrap();
+        let effect = Effect::DetectProblems { detection: "default".to_owned() };
+        let key = EffectKey("detect/default/1".into());
+        let outcome = performer.perform(PlannedEffect { key, idempotent: true, effect }).await;
+        assert_eq!(outcome.result, OutcomeKind::Failed);
+        let options = Options { http_allow: vec!["http://a:1/x".to_owned()] };
+        assert!(Performer::new(options).is_err_and(|it| it.contains("`http://a:1/x`")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_tail_is_the_end_of_what_came(chunks in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 0..3000), 0..12)) {
+            let mut tail = Tail::default();
+            for chunk in &chunks {
+                tail.push(chunk);
+                prop_assert!(tail.bytes.len() <= 2 * OUTPUT_BYTES_MAX + 3000);
+            }
+            let all = chunks.concat();
+            let (text, cut) = tail.text();
+            prop_assert!(text.len() <= OUTPUT_BYTES_MAX);
+            prop_assert_eq!(cut, all.len().saturating_sub(OUTPUT_BYTES_MAX) as u64);
+            let end = &all[all.len().saturating_sub(OUTPUT_BYTES_MAX)..];
+            prop_assert!(String::from_utf8_lossy(end).ends_with(&text));
+        }
+    }
+}
