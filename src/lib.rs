@@ -14,4 +14,5 @@ pub mod domain;
 pub mod store;
 
 pub mod act;
+pub mod learn;
 
