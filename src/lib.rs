@@ -16,3 +16,5 @@ pub mod store;
 pub mod act;
 pub mod learn;
 
+pub mod telemetry;
+
