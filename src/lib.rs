@@ -16,5 +16,6 @@ pub mod store;
 pub mod act;
 pub mod learn;
 
+pub mod config;
 pub mod telemetry;
 

@@ -1,0 +1,103 @@
+//! `receivers:` and `routes:`: who is told of what.
+
+use super::code::Code;
+use super::fields::{Fields, closest};
+use super::reader::Reader;
+use super::secret;
+use super::yaml::Node;
+use crate::domain::rules::{Occasion, Receiver, Route, SecretText};
+
+/// The kind of name that receivers bear.
+pub(super) const RECEIVER: &str = "receiver";
+
+/// An entry of `receivers`.
+pub(super) fn receiver(reader: &mut Reader<'_>, node: &Node) -> Option<Receiver> {
+    let mut fields = Fields::open(reader, node)?;
+    let rule = reader.name(RECEIVER, &mut fields);
+    let mut webhook_url = SecretText::Text(String::new());
+    if let Some(node) = fields.required(reader, "webhook")
+        && let Some(mut fields) = Fields::open(reader, node)
+    {
+        if let Some(node) = fields.required(reader, "url") {
+            webhook_url = secret::read(reader, node);
+            if let SecretText::Text(url) = &webhook_url
+                && !url.is_empty()
+            {
+                address(reader, node, url);
+            }
+        }
+        fields.finish(reader);
+    }
+    fields.finish(reader);
+    Some(Receiver { rule, webhook_url })
+}
+
+/// Reports a text that is no address on the web.
+pub(super) fn address(reader: &mut Reader<'_>, node: &Node, url: &str) {
+    let good = reqwest::Url::parse(url)
+        .is_ok_and(|it| matches!(it.scheme(), "http" | "https") && it.has_host());
+    if !good {
+        reader.report_hint(
+            node.place,
+            Code::BadAddress,
+            format!("not an address: `{url}`"),
+            "write it as `http://host:port/path` or `https://…`",
+        );
+    }
+}
+
+/// An entry of `routes`; it has no name, so it gets one from its position.
+pub(super) fn route(reader: &mut Reader<'_>, node: &Node, number: usize) -> Option<Route> {
+    let mut fields = Fields::open(reader, node)?;
+    let rule = reader.rule_ref(format!("route {number}"), node.place);
+    let matchers = reader.matchers(fields.optional("matchers"));
+    let on = match fields.required(reader, "on") {
+        Some(node) => occasions(reader, node),
+        None => Vec::new(),
+    };
+    let receiver = match fields.required(reader, RECEIVER) {
+        Some(node) => {
+            let name = reader.text(node);
+            reader.refer(RECEIVER, &name, node.place);
+            name
+        }
+        None => String::new(),
+    };
+    fields.finish(reader);
+    Some(Route { rule, matchers, on, receiver })
+}
+
+fn occasions(reader: &mut Reader<'_>, node: &Node) -> Vec<Occasion> {
+    let words = [
+        Occasion::Opened,
+        Occasion::Resolved,
+        Occasion::Warned,
+        Occasion::Breached,
+        Occasion::ApprovalNeeded,
+        Occasion::ProblemProposed,
+    ]
+    .map(|it| (it.as_str(), it));
+    let items = reader.list(node);
+    if items.is_empty() {
+        reader.report(node.place, Code::BadValue, "a route on no occasion sends nothing");
+    }
+    items.iter().filter_map(|it| reader.word(it, &words)).collect()
+}
+
+/// Reports routes to receivers that no file has. Called when all files are read.
+pub(super) fn check_references(reader: &mut Reader<'_>) {
+    for (kind, name, position) in std::mem::take(&mut reader.references) {
+        let known = name.is_empty() || reader.position_of(kind, &name).is_some();
+        if known || (reader.is_full() && reader.has_error()) {
+            continue;
+        }
+        let names = reader.names_of(kind);
+        let hint = match (closest(&name, &names), names.is_empty()) {
+            (Some(it), _) => format!("did you mean `{it}`?"),
+            (None, true) => format!("no file has any {kind}; add it under `{kind}s:`"),
+            (None, false) => format!("there are: {}", names.join(", ")),
+        };
+        let message = format!("there is no {kind} `{name}`");
+        reader.report_at(position, Code::UnknownName, &message, Some(hint));
+    }
+}

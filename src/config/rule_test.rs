@@ -1,0 +1,250 @@
+//! `tests:`: what users expect of their rules, to be run under a virtual clock.
+
+use super::code::Code;
+use super::fields::Fields;
+use super::reader::Reader;
+use super::yaml::{Node, Place};
+use crate::domain::alert::Disposition;
+use crate::domain::execution::ExecutionState;
+use crate::domain::incident::{IncidentState, Priority, Severity};
+use crate::domain::label::Labels;
+use crate::domain::rules::RuleRef;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// A test that users wrote beside their rules.
+#[derive(Clone, Debug)]
+pub struct RuleTest {
+    /// Its name and where it is written.
+    pub rule: Arc<RuleRef>,
+    /// The time at which the virtual clock begins.
+    pub start: Timestamp,
+    /// What happens, in order of time.
+    pub input: Vec<TestInput>,
+    /// What must be true, in order of time.
+    pub expect: Vec<TestExpectation>,
+}
+
+/// Something that happens in a test.
+#[derive(Clone, Debug)]
+pub struct TestInput {
+    /// Seconds since the start.
+    pub at_seconds: u32,
+    /// What.
+    pub fact: TestFact,
+}
+
+/// What can happen in a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TestFact {
+    /// An alert with these labels fires.
+    Fires(Labels),
+    /// It is resolved.
+    Resolves(Labels),
+}
+
+/// What must be true at a time. `None` = not looked at.
+#[derive(Clone, Debug)]
+pub struct TestExpectation {
+    /// Seconds since the start.
+    pub at_seconds: u32,
+    /// The line in the file, from 1.
+    pub line: u32,
+    /// Whether the listed incidents are all there are; true when `incidents` is written.
+    pub incidents_exact: bool,
+    /// The incidents.
+    pub incidents: Vec<ExpectedIncident>,
+    /// Executions that must be there, among others.
+    pub executions: Vec<ExpectedExecution>,
+    /// Alerts that must be there, among others.
+    pub alerts: Vec<ExpectedAlert>,
+}
+
+/// An incident in a test; what is `None` may be anything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExpectedIncident {
+    /// Where it is in its life.
+    pub state: Option<IncidentState>,
+    /// How many alerts it has.
+    pub alert_count: Option<u64>,
+    /// The name of the correlation that opened it.
+    pub rule: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// How bad it is.
+    pub severity: Option<Severity>,
+    /// How soon to act.
+    pub priority: Option<Priority>,
+}
+
+/// An execution in a test; what is `None` may be anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpectedExecution {
+    /// The runbook's name.
+    pub runbook: String,
+    /// Where it is.
+    pub state: Option<ExecutionState>,
+}
+
+/// An alert in a test; what is `None` may be anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpectedAlert {
+    /// All its labels.
+    pub labels: Labels,
+    /// How its way ended.
+    pub disposition: Option<Disposition>,
+}
+
+/// An entry of `tests`.
+pub(super) fn rule_test(reader: &mut Reader<'_>, node: &Node) -> Option<RuleTest> {
+    let mut fields = Fields::open(reader, node)?;
+    let rule = reader.name("test", &mut fields);
+    let start = match fields.optional("start") {
+        Some(node) => reader.timestamp(node),
+        None => Timestamp::UNIX_EPOCH,
+    };
+    let mut input = Vec::new();
+    if let Some(node) = fields.required(reader, "input") {
+        input = reader.list(node).iter().filter_map(|it| self::input(reader, it)).collect();
+    }
+    let mut expect = Vec::new();
+    if let Some(node) = fields.required(reader, "expect") {
+        let items = reader.list(node);
+        if items.is_empty() {
+            reader.report(node.place, Code::BadValue, "a test that expects nothing cannot fail");
+        }
+        expect = items.iter().filter_map(|it| expectation(reader, it)).collect();
+    }
+    fields.optional("description").map(|it| reader.text(it));
+    fields.finish(reader);
+    // Stable: what is written first happens first.
+    input.sort_by_key(|it: &TestInput| it.at_seconds);
+    expect.sort_by_key(|it: &TestExpectation| it.at_seconds);
+    Some(RuleTest { rule, start, input, expect })
+}
+
+fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
+    let mut fields = Fields::open(reader, node)?;
+    let at_seconds = fields.required(reader, "at").map_or(0, |it| reader.duration(it));
+    let (alert, resolve) = (fields.optional("alert"), fields.optional("resolve"));
+    let fact = match (alert, resolve) {
+        (Some(node), None) => Some(TestFact::Fires(labels(reader, node))),
+        (None, Some(node)) => Some(TestFact::Resolves(labels(reader, node))),
+        _ => {
+            let message = "an input has an `alert` or a `resolve`: one of the two";
+            reader.report(fields.place, Code::MissingField, message);
+            None
+        }
+    };
+    fields.finish(reader);
+    Some(TestInput { at_seconds, fact: fact? })
+}
+
+fn labels(reader: &mut Reader<'_>, node: &Node) -> Labels {
+    let pairs = reader.pairs(node);
+    let labels = Labels::from_pairs(pairs);
+    if labels.is_empty() {
+        reader.report_hint(
+            node.place,
+            Code::BadValue,
+            "an alert needs a label",
+            "for example `{alertname: Down, severity: critical}`",
+        );
+    }
+    labels
+}
+
+fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> {
+    let mut fields = Fields::open(reader, node)?;
+    let at_seconds = fields.required(reader, "at").map_or(0, |it| reader.duration(it));
+    let Place { line, .. } = fields.place;
+    let incidents = fields.optional("incidents");
+    let executions = fields.optional("executions");
+    let alerts = fields.optional("alerts");
+    if incidents.or(executions).or(alerts).is_none() {
+        let message = "expected `incidents`, `executions` or `alerts`";
+        reader.report(fields.place, Code::MissingField, message);
+    }
+    fields.finish(reader);
+    Some(TestExpectation {
+        at_seconds,
+        line,
+        incidents_exact: incidents.is_some(),
+        incidents: entries(reader, incidents, incident),
+        executions: entries(reader, executions, execution),
+        alerts: entries(reader, alerts, alert),
+    })
+}
+
+fn entries<T>(
+    reader: &mut Reader<'_>,
+    node: Option<&Node>,
+    read: fn(&mut Reader<'_>, &Node) -> Option<T>,
+) -> Vec<T> {
+    let Some(node) = node else { return Vec::new() };
+    reader.list(node).iter().filter_map(|it| read(reader, it)).collect()
+}
+
+fn incident(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedIncident> {
+    let mut fields = Fields::open(reader, node)?;
+    let states = [
+        IncidentState::Open,
+        IncidentState::Acknowledged,
+        IncidentState::Resolved,
+        IncidentState::Closed,
+    ]
+    .map(|it| (it.as_str(), it));
+    let severities = [Severity::Critical, Severity::Error, Severity::Warning, Severity::Info]
+        .map(|it| (it.as_str(), it));
+    let priorities = [1, 2, 3].map(|it| Priority::new(1, it)).into_iter();
+    let priorities: Vec<_> = priorities
+        .chain([2, 3].map(|it| Priority::new(3, it)))
+        .map(|it| (it.as_str(), it))
+        .collect();
+    let expected = ExpectedIncident {
+        state: fields.optional("state").and_then(|it| reader.word(it, &states)),
+        alert_count: fields.optional("alert_count").map(|it| reader.integer(it, 0, 1_000_000)),
+        rule: fields.optional("rule").map(|it| reader.text(it)),
+        title: fields.optional("title").map(|it| reader.text(it)),
+        severity: fields.optional("severity").and_then(|it| reader.word(it, &severities)),
+        priority: fields.optional("priority").and_then(|it| reader.word(it, &priorities)),
+    };
+    fields.finish(reader);
+    Some(expected)
+}
+
+fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedExecution> {
+    let mut fields = Fields::open(reader, node)?;
+    let states = [
+        ExecutionState::Proposed,
+        ExecutionState::WaitingApproval,
+        ExecutionState::Running,
+        ExecutionState::Verifying,
+        ExecutionState::Succeeded,
+        ExecutionState::Ineffective,
+        ExecutionState::Failed,
+        ExecutionState::Blocked,
+        ExecutionState::Denied,
+        ExecutionState::Aborted,
+        ExecutionState::Unknown,
+        ExecutionState::WouldRun,
+    ]
+    .map(|it| (it.as_str(), it));
+    let mut runbook = String::new();
+    if let Some(node) = fields.required(reader, super::runbook::RUNBOOK) {
+        runbook = reader.text(node);
+        reader.refer(super::runbook::RUNBOOK, &runbook, node.place);
+    }
+    let state = fields.optional("state").and_then(|it| reader.word(it, &states));
+    fields.finish(reader);
+    Some(ExpectedExecution { runbook, state })
+}
+
+fn alert(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedAlert> {
+    let mut fields = Fields::open(reader, node)?;
+    let words = Disposition::ALL.map(|it| (it.as_str(), it));
+    let labels = fields.required(reader, "labels").map(|it| labels(reader, it));
+    let disposition = fields.optional("disposition").and_then(|it| reader.word(it, &words));
+    fields.finish(reader);
+    Some(ExpectedAlert { labels: labels?, disposition })
+}

@@ -1,0 +1,154 @@
+//! `runbooks:`: what may be done, when, and what holds it back.
+
+use super::code::Code;
+use super::expression::{Names, check_condition};
+use super::fields::Fields;
+use super::reader::Reader;
+use super::step;
+use super::yaml::Node;
+use crate::domain::rules::{
+    Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent, Verify,
+};
+use std::collections::BTreeMap;
+
+/// The kind of name that runbooks bear.
+pub(super) const RUNBOOK: &str = "runbook";
+const VERIFY_WITHIN_SECONDS: u32 = 5 * 60;
+
+/// An entry of `runbooks`.
+pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
+    let mut fields = Fields::open(reader, node)?;
+    let rule = reader.name(RUNBOOK, &mut fields);
+    let description = fields.optional("description").map(|it| reader.text(it)).unwrap_or_default();
+    let mode = fields.optional("mode").and_then(|it| mode(reader, it)).unwrap_or_default();
+    let triggers = match fields.optional("triggers") {
+        Some(node) => reader.list(node).iter().filter_map(|it| trigger(reader, it)).collect(),
+        None => Vec::new(),
+    };
+    let parameters = match fields.optional("parameters") {
+        Some(node) => parameters(reader, node),
+        None => BTreeMap::new(),
+    };
+    let names = Names {
+        roots: &["parameters", "labels", "annotations", "incident"],
+        parameters: parameters.keys().cloned().collect(),
+    };
+    let lock = fields.optional("lock").map(|it| reader.template(it, &names));
+    let guards = fields.optional("guards").map(|it| guards(reader, it)).unwrap_or_default();
+    let steps = match fields.required(reader, "steps") {
+        Some(node) => step::steps(reader, node, &names),
+        None => Vec::new(),
+    };
+    let verify = fields.optional("verify").and_then(|it| verify(reader, it));
+    fields.misplaced(reader, &["cooldown", "max_runs"], "guards");
+    fields.finish(reader);
+    Some(Runbook { rule, description, mode, triggers, parameters, lock, guards, steps, verify })
+}
+
+fn mode(reader: &mut Reader<'_>, node: &Node) -> Option<RunbookMode> {
+    let words = [
+        ("shadow", RunbookMode::Shadow),
+        ("suggest", RunbookMode::Suggest),
+        ("approve", RunbookMode::Approve),
+        ("auto", RunbookMode::Auto),
+    ];
+    reader.word(node, &words)
+}
+
+fn trigger(reader: &mut Reader<'_>, node: &Node) -> Option<Trigger> {
+    let mut fields = Fields::open(reader, node)?;
+    let event = match fields.required(reader, "event") {
+        Some(node) => reader.word(node, &[("incident_opened", TriggerEvent::IncidentOpened)]),
+        None => None,
+    };
+    let matchers = reader.matchers(fields.optional("matchers"));
+    let mut when = String::new();
+    if let Some(node) = fields.optional("when") {
+        when = reader.text(node);
+        if !when.is_empty()
+            && let Err((message, hint)) = check_condition(&when, &["incident", "labels"])
+        {
+            reader.report_at((reader.current, node.place), Code::BadCondition, &message, hint);
+        }
+    }
+    fields.finish(reader);
+    Some(Trigger { event: event?, matchers, when })
+}
+
+fn parameters(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, Parameter> {
+    let mut parameters = BTreeMap::new();
+    for (key, node) in reader.map(node) {
+        let is_identifier = key.text.chars().all(|it| it.is_ascii_alphanumeric() || it == '_')
+            && key.text.chars().next().is_some_and(|it| !it.is_ascii_digit());
+        if !is_identifier {
+            reader.report_hint(
+                key.place,
+                Code::BadName,
+                format!("bad parameter name: `{}`", key.text),
+                "use letters, digits and `_`, so that templates can name it",
+            );
+        }
+        let inside = "value: '{{ labels.NAME }}', pattern: '^[a-z0-9-]+$'";
+        let Some(mut fields) = Fields::open_like(reader, node, inside) else { continue };
+        let names = Names::of(&["labels", "annotations", "incident"]);
+        let value = match fields.required(reader, "value") {
+            Some(node) => reader.template(node, &names),
+            None => String::new(),
+        };
+        let pattern = match fields.required(reader, "pattern") {
+            Some(node) => reader.pattern(node),
+            None => String::new(),
+        };
+        fields.optional("description").map(|it| reader.text(it));
+        fields.finish(reader);
+        parameters.insert(key.text.clone(), Parameter { value, pattern });
+    }
+    parameters
+}
+
+fn guards(reader: &mut Reader<'_>, node: &Node) -> Guards {
+    let mut guards = Guards::default();
+    let Some(mut fields) = Fields::open(reader, node) else { return guards };
+    if let Some(node) = fields.optional("cooldown") {
+        guards.cooldown_seconds = reader.duration(node);
+    }
+    if let Some(node) = fields.optional("max_runs")
+        && let Some(mut fields) = Fields::open_like(reader, node, "count: 3, per: 1h")
+    {
+        if let Some(node) = fields.required(reader, "count") {
+            guards.runs_max = u32::try_from(reader.integer(node, 1, 1_000_000)).unwrap_or(1);
+        }
+        if let Some(node) = fields.required(reader, "per") {
+            guards.runs_per_seconds = reader.positive_duration(node);
+        }
+        fields.finish(reader);
+    }
+    fields.finish(reader);
+    guards
+}
+
+fn verify(reader: &mut Reader<'_>, node: &Node) -> Option<Verify> {
+    let mut fields = Fields::open(reader, node)?;
+    let settle_seconds = fields.optional("settle").map_or(0, |it| reader.duration(it));
+    let within = fields.optional("within");
+    let within_seconds =
+        within.map_or(VERIFY_WITHIN_SECONDS.max(settle_seconds), |it| reader.positive_duration(it));
+    if let Some(node) = within
+        && within_seconds < settle_seconds
+    {
+        let message = "`within` is over before `settle` is, so that nothing can be verified";
+        reader.report(node.place, Code::BadValue, message);
+    }
+    let alerts_resolved = fields.optional("alerts_resolved").map(|it| reader.boolean(it));
+    if alerts_resolved != Some(true) {
+        reader.report_hint(
+            node.place,
+            Code::MissingField,
+            "`verify` checks nothing",
+            "add `alerts_resolved: true`",
+        );
+    }
+    fields.later(reader, "query");
+    fields.finish(reader);
+    Some(Verify { settle_seconds, within_seconds, alerts_resolved: alerts_resolved == Some(true) })
+}

@@ -1,0 +1,49 @@
+//! `silences:`: which alerts a file mutes, and until when.
+
+use super::code::Code;
+use super::fields::Fields;
+use super::reader::Reader;
+use super::yaml::{Node, Value};
+use crate::domain::rules::SilenceRule;
+use jiff::Timestamp;
+
+/// An entry of `silences`.
+pub(super) fn silence(reader: &mut Reader<'_>, node: &Node) -> Option<SilenceRule> {
+    let mut fields = Fields::open(reader, node)?;
+    let rule = reader.name("silence", &mut fields);
+    let matchers_node = fields.required(reader, "matchers");
+    let matchers = reader.matchers(matchers_node);
+    if let Some(node) = matchers_node
+        && matches!(&node.value, Value::List(items) if items.is_empty())
+    {
+        reader.report_hint(
+            node.place,
+            Code::BadValue,
+            "a silence without matchers would mute everything",
+            "to mute everything on purpose, write `matchers: ['alertname=~\".+\"']`",
+        );
+    }
+    let mut text = |reader: &mut Reader<'_>, name| match fields.required(reader, name) {
+        Some(node) => reader.filled_text(node),
+        None => String::new(),
+    };
+    let (owner, reason) = (text(reader, "owner"), text(reader, "reason"));
+    let before = reader.findings.len();
+    let mut time = |reader: &mut Reader<'_>, name| match fields.required(reader, name) {
+        Some(node) => (reader.timestamp(node), node.place),
+        None => (Timestamp::UNIX_EPOCH, node.place),
+    };
+    let (starts_at, _) = time(reader, "starts_at");
+    let (ends_at, end_place) = time(reader, "ends_at");
+    if reader.findings.len() == before {
+        if ends_at <= starts_at {
+            let message = format!("the silence ends before it starts: `{ends_at}`");
+            reader.report(end_place, Code::BadTime, message);
+        } else if ends_at <= reader.now {
+            let message = format!("the silence is over since `{ends_at}`");
+            reader.report_hint(end_place, Code::SilenceOver, message, "take it out");
+        }
+    }
+    fields.finish(reader);
+    Some(SilenceRule { rule, matchers, owner, reason, starts_at, ends_at })
+}

@@ -1,0 +1,177 @@
+//! The steps of a runbook: programs and requests.
+
+use super::code::Code;
+use super::expression::Names;
+use super::fields::Fields;
+use super::notification::address;
+use super::reader::Reader;
+use super::yaml::{Node, Value};
+use crate::domain::rules::{Action, Idempotency, Step};
+use std::collections::BTreeMap;
+
+/// The most steps of a runbook.
+const STEPS_MAX: usize = 100;
+const TIMEOUT_SECONDS: u32 = 60;
+const BACKOFF_SECONDS: u32 = 1;
+
+/// The `steps` of a runbook.
+pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let items = reader.short_list(node, STEPS_MAX);
+    if items.is_empty() && matches!(node.value, Value::List(_)) {
+        reader.report(node.place, Code::BadValue, "a runbook without steps does nothing");
+    }
+    for item in items {
+        let Some(mut fields) = Fields::open(reader, item) else { continue };
+        let mut id = String::new();
+        if let Some(node) = fields.required(reader, "id") {
+            id = reader.filled_text(node);
+            if steps.iter().any(|it| it.id == id) {
+                let message = format!("a step of this runbook has this id already: `{id}`");
+                reader.report(node.place, Code::DuplicateName, message);
+            }
+        }
+        steps.push(step(reader, fields, id, names));
+    }
+    steps
+}
+
+fn step(reader: &mut Reader<'_>, mut fields: Fields<'_>, id: String, names: &Names) -> Step {
+    let command = fields.optional("command");
+    let http = fields.optional("http");
+    let action = match (command, http) {
+        (Some(node), None) => command_action(reader, node, names),
+        (None, Some(node)) => http_action(reader, node, names),
+        _ => {
+            let message = "a step has a `command` or an `http`: one of the two";
+            reader.report(fields.place, Code::MissingField, message);
+            None
+        }
+    };
+    let timeout_seconds =
+        fields.optional("timeout").map_or(TIMEOUT_SECONDS, |it| reader.positive_duration(it));
+    let (attempts, backoff_seconds) =
+        fields.optional("retry").map_or((1, BACKOFF_SECONDS), |it| retry(reader, it));
+    let words = [
+        ("idempotent", Idempotency::Idempotent),
+        ("check_then_act", Idempotency::CheckThenAct),
+        ("once", Idempotency::Once),
+    ];
+    let idempotency =
+        fields.optional("idempotency").and_then(|it| reader.word(it, &words)).unwrap_or_default();
+    fields.later(reader, "undo");
+    fields.optional("description").map(|it| reader.text(it));
+    fields.finish(reader);
+    let action = action.unwrap_or(Action::Command { argv: Vec::new() });
+    Step { id, action, timeout_seconds, attempts, backoff_seconds, idempotency }
+}
+
+fn retry(reader: &mut Reader<'_>, node: &Node) -> (u32, u32) {
+    let opened = Fields::open_like(reader, node, "attempts: 3, backoff: 1s");
+    let Some(mut fields) = opened else { return (1, BACKOFF_SECONDS) };
+    let attempts = fields.required(reader, "attempts").map_or(1, |it| reader.integer(it, 1, 10));
+    let backoff = fields.optional("backoff").map_or(BACKOFF_SECONDS, |it| reader.duration(it));
+    fields.finish(reader);
+    (u32::try_from(attempts).unwrap_or(1), backoff)
+}
+
+fn command_action(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {
+    // There is no shell that would take a line apart.
+    let mut fields = Fields::open_like(reader, node, "argv: [systemctl, restart, web]")?;
+    let argv = fields.required(reader, "argv").map(|it| argv(reader, it, names));
+    fields.finish(reader);
+    Some(Action::Command { argv: argv? })
+}
+
+fn argv(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<String> {
+    let items = reader.list(node);
+    let argv: Vec<String> = items.iter().map(|it| reader.template(it, names)).collect();
+    match (items.first(), argv.first()) {
+        (None, _) if matches!(node.value, Value::List(_)) => reader.report_hint(
+            node.place,
+            Code::BadValue,
+            "an empty `argv` starts nothing",
+            "write the program and its arguments: `[systemctl, restart, web]`",
+        ),
+        (Some(item), Some(program)) if names_alert(program) => reader.report_hint(
+            item.place,
+            Code::BadValue,
+            "an alert must not choose which program runs",
+            "write the program down, or make it a parameter with a pattern",
+        ),
+        (Some(item), Some(program)) if program.trim().is_empty() => {
+            reader.report(item.place, Code::BadValue, "the program has no name");
+        }
+        _ => {}
+    }
+    argv
+}
+
+/// Whether a text takes something straight from an alert, past the patterns of the parameters.
+fn names_alert(text: &str) -> bool {
+    (text.contains("{{") || text.contains("{%"))
+        && ["labels", "annotations", "incident"].iter().any(|it| text.contains(it))
+}
+
+fn http_action(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {
+    let mut fields = Fields::open_like(reader, node, "method: POST, url: 'http://host:port/path'")?;
+    let words = ["GET", "POST", "PUT", "PATCH", "DELETE"].map(|it| (it, it));
+    let method = fields.optional("method").map_or(Some("POST"), |it| reader.word(it, &words));
+    let mut url = String::new();
+    if let Some(node) = fields.required(reader, "url") {
+        url = reader.template(node, names);
+        destination(reader, node, &url);
+    }
+    let mut headers = BTreeMap::new();
+    if let Some(node) = fields.optional("headers") {
+        for (key, value) in reader.map(node) {
+            headers.insert(key.text.clone(), reader.template(value, names));
+        }
+    }
+    let body = fields.optional("body").map(|it| reader.template(it, names));
+    let mut expect_status = Vec::new();
+    if let Some(node) = fields.optional("expect_status") {
+        for item in reader.list(node) {
+            let status = reader.integer(item, 100, 599);
+            expect_status.push(u16::try_from(status).unwrap_or_default());
+        }
+    }
+    fields.finish(reader);
+    Some(Action::Http { method: method?.to_owned(), url, headers, body, expect_status })
+}
+
+/// Checks the fixed part of an address and notes where it leads.
+fn destination(reader: &mut Reader<'_>, node: &Node, url: &str) {
+    let first = |sign: &str| url.find(sign).unwrap_or(url.len());
+    let at = first("{{").min(first("{%"));
+    if at == url.len() {
+        address(reader, node, url);
+        if let Some(destination) = host_and_port(url) {
+            reader.destinations.push((destination, (reader.current, node.place)));
+        }
+        return;
+    }
+    // Where a template names the host, only the request itself can be checked.
+    let fixed = url.get(..at).unwrap_or_default();
+    let host_is_fixed = fixed.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if host_is_fixed && let Some(destination) = host_and_port(fixed) {
+        reader.destinations.push((destination, (reader.current, node.place)));
+    }
+}
+
+/// `host:port` of an address.
+fn host_and_port(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
+/// Warns of steps that would be refused, because `http_allow` does not have their destination.
+pub(super) fn check_destinations(reader: &mut Reader<'_>, http_allow: &[String]) {
+    for (destination, position) in std::mem::take(&mut reader.destinations) {
+        if !http_allow.contains(&destination) {
+            let hint = format!("add `http_allow: [\"{destination}\"]` to watchkeeper.yaml");
+            let message = format!("this step will be refused: `{destination}` is not allowed");
+            reader.report_at(position, Code::NotAllowed, &message, Some(hint));
+        }
+    }
+}
