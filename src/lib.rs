@@ -13,6 +13,8 @@ pub mod domain;
 
 pub mod store;
 
+pub mod engine;
+
 pub mod act;
 pub mod learn;
 

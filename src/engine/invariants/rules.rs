@@ -1,0 +1,150 @@
+//! The rules of the simulation, in three variants.
+
+use crate::domain::incident::Severity;
+use crate::domain::matcher::Matchers;
+use crate::domain::rules::{
+    Action, Algorithm, Correlation, Guards, Idempotency, Mode, Occasion, PriorityRule,
+    ProblemDetection, Receiver, Route, RuleRef, RuleSet, Runbook, RunbookMode, SecretText,
+    SilenceRule, SlaPolicy, Step, Trigger, TriggerEvent, Verify,
+};
+use crate::domain::service_level::TargetKind;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn rule(name: &str, variant: u8) -> Arc<RuleRef> {
+    Arc::new(RuleRef {
+        name: name.to_owned(),
+        file: "a.yaml".to_owned(),
+        line: u32::from(variant) + 1,
+    })
+}
+
+fn matchers(text: &str) -> Matchers {
+    text.parse().unwrap()
+}
+
+/// The rules, as they are or as they are changed to.
+pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
+    let occasions = [
+        Occasion::Opened,
+        Occasion::Resolved,
+        Occasion::Warned,
+        Occasion::Breached,
+        Occasion::ApprovalNeeded,
+        Occasion::ProblemProposed,
+    ];
+    let targets = |seconds: u32| {
+        BTreeMap::from([(TargetKind::Acknowledge, seconds), (TargetKind::Resolve, seconds * 3)])
+    };
+    Arc::new(RuleSet {
+        revision: variant.to_string(),
+        mode: Mode::Act,
+        resolve_timeout_seconds: 120,
+        correlations: correlations(variant),
+        priorities: vec![PriorityRule {
+            rule: rule("one", variant),
+            matchers: matchers("service=\"a\""),
+            impact: Some(1),
+            urgency: None,
+        }],
+        sla_policies: vec![SlaPolicy {
+            rule: rule("gold", variant),
+            matchers: matchers("service!=\"c\""),
+            warn_at_percent: vec![50, 80],
+            targets: BTreeMap::from([(1, targets(60)), (2, targets(120)), (3, targets(300))]),
+        }],
+        silences: file_silences(variant),
+        receivers: vec![Receiver {
+            rule: rule("hook", variant),
+            webhook_url: SecretText::Text("http://localhost/".to_owned()),
+        }],
+        routes: vec![Route {
+            rule: rule("all", variant),
+            matchers: matchers(""),
+            on: occasions.to_vec(),
+            receiver: "hook".to_owned(),
+        }],
+        runbooks: (0..4).map(runbook).collect(),
+        problem_detection: vec![ProblemDetection {
+            rule: rule("default", variant),
+            cron: "0 */6 * * *".to_owned(),
+            time_zone: "UTC".to_owned(),
+            look_back_seconds: 86_400,
+            algorithm: Algorithm::Dbscan,
+            incidents_min: 3,
+            tolerance_thousandths: None,
+            seed: 7,
+        }],
+    })
+}
+
+fn correlations(variant: u8) -> Vec<Correlation> {
+    let correlation = |name: &str, over: &str, group_by: &str, severity| Correlation {
+        rule: rule(name, variant),
+        matchers: matchers(over),
+        group_by: vec![group_by.to_owned()],
+        gap_seconds: 60,
+        max_seconds: 300,
+        title: "{{ labels.alertname }}".to_owned(),
+        severity,
+        reopen_within_seconds: 120 * u32::from(variant),
+    };
+    let fixed = correlation("fixed", "service=\"c\"", "alertname", Some(Severity::Info));
+    let rest = correlation("rest", "", "service", None);
+    match variant {
+        0 | 1 => vec![fixed, rest],
+        _ => vec![rest],
+    }
+}
+
+fn file_silences(variant: u8) -> Vec<SilenceRule> {
+    let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+    if variant == 0 {
+        return Vec::new();
+    }
+    vec![SilenceRule {
+        rule: rule("file", variant),
+        matchers: matchers("alertname=\"A\""),
+        owner: "ann".to_owned(),
+        reason: "a test".to_owned(),
+        starts_at: at(100),
+        ends_at: at(500 * i64::from(variant)),
+    }]
+}
+
+fn runbook(number: u8) -> Runbook {
+    let (mode, idempotency) = match number {
+        0 => (RunbookMode::Auto, Idempotency::Idempotent),
+        1 => (RunbookMode::Auto, Idempotency::Once),
+        2 => (RunbookMode::Approve, Idempotency::CheckThenAct),
+        _ => (RunbookMode::Suggest, Idempotency::Idempotent),
+    };
+    let step = |id: &str| Step {
+        id: id.to_owned(),
+        action: Action::Command { argv: vec!["true".to_owned()] },
+        timeout_seconds: 10,
+        attempts: 3,
+        backoff_seconds: 5,
+        idempotency,
+    };
+    Runbook {
+        rule: rule(&format!("runbook-{number}"), 0),
+        description: String::new(),
+        mode,
+        triggers: vec![Trigger {
+            event: TriggerEvent::IncidentOpened,
+            matchers: matchers(["service=\"a\"", "service=\"b\"", "", ""][usize::from(number)]),
+            when: String::new(),
+        }],
+        parameters: BTreeMap::new(),
+        lock: number.is_multiple_of(2).then(|| "shared".to_owned()),
+        guards: Guards { cooldown_seconds: 30, runs_max: 5, runs_per_seconds: 600 },
+        steps: vec![step("one"), step("two")],
+        verify: (number < 3).then_some(Verify {
+            settle_seconds: 20,
+            within_seconds: 120,
+            alerts_resolved: number < 2,
+        }),
+    }
+}

@@ -1,0 +1,116 @@
+//! Between the state and the store: objects as JSON, alerts packed into pages.
+
+use crate::domain::alert::Alert;
+use crate::domain::restore::Stored;
+use crate::domain::{Changes, Closed, ObjectKey, State};
+use crate::store::{Error, Kind, Object};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What must be written for a set of changes.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Open objects.
+    pub(super) puts: Vec<Object>,
+    /// Closed objects.
+    pub(super) closes: Vec<Object>,
+    /// Pages that are empty.
+    pub(super) deletes: Vec<(Kind, String)>,
+}
+
+/// Turns changes into what the store writes, in an order that depends on nothing else.
+pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
+    let mut written = Written::default();
+    for page in &changes.pages {
+        match state.pages.get(page) {
+            Some(members) => {
+                let alerts: Vec<&Alert> =
+                    members.iter().filter_map(|it| state.alerts.get(it)).collect();
+                written.puts.push(object(Kind::AlertPage, page.to_string(), &alerts));
+            }
+            None => written.deletes.push((Kind::AlertPage, page.to_string())),
+        }
+    }
+    written.puts.extend(changes.objects.iter().filter_map(|it| open_object(state, it)));
+    // A silence of a file may come back under its name before its end was written.
+    let is_back =
+        |it: &Closed| matches!(it, Closed::Silence(it) if state.silences.contains_key(&it.id));
+    written.closes.extend(changes.closed.iter().filter(|it| !is_back(it)).map(closed_object));
+    written
+}
+
+/// The store's name of an object.
+pub fn name_of(key: &ObjectKey) -> (Kind, String) {
+    match key {
+        ObjectKey::Alert(it) => (Kind::Alert, it.to_string()),
+        ObjectKey::Incident(it) => (Kind::Incident, it.to_string()),
+        ObjectKey::Execution(it) => (Kind::Execution, it.to_string()),
+        ObjectKey::Problem(it) => (Kind::Problem, it.to_string()),
+        ObjectKey::Silence(it) => (Kind::Silence, it.to_string()),
+        ObjectKey::Notification(it) => (Kind::Notification, it.to_string()),
+        ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
+        ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
+    }
+}
+
+/// An open object, unless it was closed in the meantime.
+pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
+    let (kind, id) = name_of(key);
+    match key {
+        ObjectKey::Alert(_) => None,
+        ObjectKey::Incident(it) => state.incidents.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Execution(it) => state.executions.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Problem(it) => state.problems.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Silence(it) => state.silences.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Notification(it) => state.notifications.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Memory => Some(object(kind, id, &state.memory)),
+        ObjectKey::Rules => Some(object(kind, id, &*state.rules)),
+    }
+}
+
+fn closed_object(closed: &Closed) -> Object {
+    match closed {
+        Closed::Alert(it) => object(Kind::Alert, it.fingerprint.to_string(), it),
+        Closed::Incident(it) => object(Kind::Incident, it.id.to_string(), it),
+        Closed::Execution(it) => object(Kind::Execution, it.id.to_string(), it),
+        Closed::Silence(it) => object(Kind::Silence, it.id.to_string(), it),
+        Closed::Notification(it) => object(Kind::Notification, it.id.to_string(), it),
+    }
+}
+
+fn object(kind: Kind, id: String, value: &impl Serialize) -> Object {
+    let body = serde_json::to_vec(value).expect("our own types have text keys only");
+    Object { kind, id, body }
+}
+
+/// Reads open objects back.
+pub(super) fn read_back(objects: &[Object]) -> Result<Vec<Stored>, Error> {
+    let mut stored = Vec::with_capacity(objects.len());
+    for object in objects {
+        match object.kind {
+            Kind::AlertPage => {
+                let alerts: Vec<Alert> = parse(object)?;
+                stored.extend(alerts.into_iter().map(|it| Stored::Alert(Box::new(it))));
+            }
+            // Alerts that are not on a page are closed, and closed objects are not loaded.
+            Kind::Alert => {}
+            Kind::Incident => stored.push(Stored::Incident(parse(object)?)),
+            Kind::Execution => stored.push(Stored::Execution(parse(object)?)),
+            Kind::Problem => stored.push(Stored::Problem(parse(object)?)),
+            Kind::Silence => stored.push(Stored::Silence(parse(object)?)),
+            Kind::Notification => stored.push(Stored::Notification(parse(object)?)),
+            Kind::Memory => stored.push(Stored::Memory(parse(object)?)),
+            Kind::Rules => stored.push(Stored::Rules(parse(object)?)),
+        }
+    }
+    Ok(stored)
+}
+
+fn parse<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
+    serde_json::from_slice(&object.body).map_err(|error| {
+        Error::Unusable(format!(
+            "the store holds a {:?} `{}` that this version cannot read: {error}",
+            object.kind, object.id
+        ))
+    })
+}

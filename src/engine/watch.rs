@@ -1,0 +1,433 @@
+//! The loop itself: one thread that writes, decides and lets effects go, in this order.
+
+mod recover;
+mod write;
+
+use super::clock::Clock;
+use super::perform::{Runner, outcome};
+use super::{CommandError, Message, OpenStore, Options, Shared, SubmitError, persist};
+use crate::domain::effect::{EffectKey, OutcomeKind, PlannedEffect};
+use crate::domain::event::Event;
+use crate::domain::{Accepted, State};
+use crate::store::{Commit, Error, Record, Store, Turn};
+use crate::telemetry::Metrics;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch as live};
+
+/// The longest time that a result waits for its commit when nobody waits for it.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// The longest sleep: the clocks and the store's health are looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a failed store is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// How often old history is removed.
+const RETAIN_EVERY: Duration = Duration::from_mins(1);
+/// How many things are removed at once.
+const RETAIN_BUDGET: usize = 500;
+/// How long timers rest after deciding at one panicked.
+const TIMERS_REST: Duration = Duration::from_mins(1);
+/// How many messages one round takes.
+const ROUND_MESSAGES_MAX: usize = 512;
+/// How many facts one round takes, roughly; alerts count one each.
+const ROUND_ALERTS_MAX: usize = 8192;
+
+/// What whoever gave a command is told.
+type Answer = Result<Accepted, CommandError>;
+
+/// Whom a record's result goes to.
+enum Waiter {
+    Submit(oneshot::Sender<Result<(), SubmitError>>),
+    Command(oneshot::Sender<Answer>),
+    Nobody,
+}
+
+/// What one round has taken from the messages.
+#[derive(Default)]
+struct Round {
+    records: Vec<(Vec<Event>, Waiter)>,
+    settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// What was decided, and waits for its commit.
+#[derive(Default)]
+struct Undurable {
+    commit: Commit,
+    effects: Vec<PlannedEffect>,
+    /// With the record of the command; `None` = it waited for an effect.
+    replies: Vec<(Option<u64>, oneshot::Sender<Answer>, Answer)>,
+    settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
+    since: Option<Instant>,
+}
+
+impl Undurable {
+    /// Whether somebody waits for it.
+    fn is_urgent(&self) -> bool {
+        !(self.effects.is_empty() && self.replies.is_empty() && self.settles.is_empty())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.commit.turns.is_empty() && !self.is_urgent()
+    }
+}
+
+/// The watch.
+pub(super) struct Watch {
+    open: OpenStore,
+    store: Option<Arc<dyn Store>>,
+    shared: Arc<Shared>,
+    runner: Runner,
+    metrics: Metrics,
+    changed: live::Sender<u64>,
+    clock: Clock,
+    retention: jiff::SignedDuration,
+    last_seq: u64,
+    undurable: Undurable,
+    /// Effects that may begin once their claim is durable.
+    to_claim: Vec<PlannedEffect>,
+    /// Facts of our own that are not in the log yet.
+    own_facts: Vec<Vec<Event>>,
+    /// Who waits for which record's decision.
+    commands: BTreeMap<u64, oneshot::Sender<Answer>>,
+    /// Who waits for which effect's result.
+    after_effect: BTreeMap<EffectKey, oneshot::Sender<Answer>>,
+    /// How often applying a record panicked.
+    panics: BTreeMap<u64, u32>,
+    /// No timer is woken before this, because deciding at one panicked.
+    timers_rest_until: Option<Instant>,
+    /// The last record that was applied and is durable.
+    watermark: u64,
+    /// When the store failed, and why.
+    trouble: Option<(Instant, String)>,
+    /// Since when nobody could tell us anything, because the store failed.
+    deaf_since: Option<Timestamp>,
+    /// When the store's health was last looked at.
+    looked_at_store: Option<Instant>,
+    retained: Instant,
+}
+
+impl Watch {
+    /// Opens the store and brings everything back.
+    pub(super) fn open(
+        options: Options,
+        runner: Runner,
+        shared: Arc<Shared>,
+        changed: live::Sender<u64>,
+    ) -> Result<Self, Error> {
+        let retention = i64::try_from(options.retention_seconds).unwrap_or(i64::MAX);
+        let mut watch = Self {
+            open: options.open,
+            store: None,
+            shared,
+            runner,
+            metrics: options.metrics,
+            changed,
+            clock: Clock::start(Timestamp::MIN),
+            retention: jiff::SignedDuration::from_secs(retention),
+            last_seq: 0,
+            undurable: Undurable::default(),
+            to_claim: Vec::new(),
+            own_facts: Vec::new(),
+            commands: BTreeMap::new(),
+            after_effect: BTreeMap::new(),
+            panics: BTreeMap::new(),
+            timers_rest_until: None,
+            watermark: 0,
+            trouble: None,
+            deaf_since: None,
+            looked_at_store: None,
+            retained: Instant::now(),
+        };
+        let last_seen = watch.recover()?;
+        watch.own_facts.insert(0, vec![Event::WatchStarted { last_seen }]);
+        Ok(watch)
+    }
+
+    /// Goes round until told to stop.
+    pub(super) fn run(mut self, inbox: &Receiver<Message>) {
+        loop {
+            let round = self.listen(inbox);
+            let stop = self.go_round(round);
+            if let Some(done) = stop {
+                // Nothing more begins; results that are known are decided at the next start.
+                self.to_claim.clear();
+                let own = std::mem::take(&mut self.own_facts);
+                let own = own.into_iter().map(|it| (it, Waiter::Nobody)).collect();
+                self.write_and_release(own, true);
+                self.runner.stop();
+                self.shared.set_store(None);
+                drop(self.store.take());
+                done.send(()).unwrap_or_default();
+                return;
+            }
+        }
+    }
+
+    /// Waits for messages until something is due, and takes what is there.
+    fn listen(&mut self, inbox: &Receiver<Message>) -> Round {
+        let mut round = Round::default();
+        let mut alerts = 0;
+        let mut wait = self.patience();
+        for _ in 0..ROUND_MESSAGES_MAX {
+            match inbox.recv_timeout(wait) {
+                Ok(message) => alerts += self.sort(message, &mut round),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    round.stop = Some(oneshot::channel().0);
+                    break;
+                }
+            }
+            if alerts >= ROUND_ALERTS_MAX || round.stop.is_some() {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        round
+    }
+
+    /// Puts a message where it belongs. Returns how many alerts it brings.
+    fn sort(&mut self, message: Message, round: &mut Round) -> usize {
+        match message {
+            Message::Submit { events, done } => {
+                let alerts = events.iter().map(alerts_in).sum();
+                round.records.push((events, Waiter::Submit(done)));
+                return alerts;
+            }
+            Message::Command { event, done } => {
+                round.records.push((vec![event], Waiter::Command(done)));
+            }
+            Message::Settle { done } => round.settles.push(done),
+            Message::EffectDone { key, mut events } => {
+                self.runner.ended(&key);
+                let has_result = events.iter().any(|it| matches!(it, Event::EffectFinished { .. }));
+                if !has_result {
+                    let outcome = outcome(OutcomeKind::Succeeded, "looked for problems");
+                    events.push(Event::EffectFinished { key, outcome });
+                }
+                self.own_facts.push(events);
+            }
+            Message::Stop { done } => round.stop = Some(done),
+        }
+        1
+    }
+
+    /// How long to wait for the next message.
+    fn patience(&mut self) -> Duration {
+        let idle = self.own_facts.is_empty() && self.to_claim.is_empty();
+        if let Some((since, _)) = &self.trouble {
+            return RETRY_EVERY.saturating_sub(since.elapsed()).max(Duration::from_millis(1));
+        }
+        if !idle || self.undurable.is_urgent() {
+            return Duration::ZERO;
+        }
+        let now = self.clock.now();
+        let timer = match (self.timers_rest(), self.state().next_wakeup()) {
+            (false, Some(at)) => Duration::try_from(at.duration_since(now)).unwrap_or_default(),
+            (true, _) | (false, None) => LOOK_EVERY,
+        };
+        let commit = (self.undurable.since)
+            .map_or(LOOK_EVERY, |since| COMMIT_EVERY.saturating_sub(since.elapsed()));
+        LOOK_EVERY.min(timer).min(commit)
+    }
+
+    /// One round: write, release, apply. Returns whom to tell when told to stop.
+    fn go_round(&mut self, round: Round) -> Option<oneshot::Sender<()>> {
+        let mut records = round.records;
+        if self.trouble.is_some() && !self.try_to_mend() {
+            self.refuse(records, round.settles);
+            // What is durable goes on, and what is old makes room.
+            self.runner.begin_waiting();
+            self.retain();
+            return round.stop;
+        }
+        if let Some(milliseconds) = self.clock.jump() {
+            tracing::warn!(milliseconds, "the clock jumped");
+            self.own_facts.push(vec![Event::ClockJumped { milliseconds }]);
+            self.shared.ahead_milliseconds.store(self.clock.ahead(), Ordering::Relaxed);
+        }
+        let own = std::mem::take(&mut self.own_facts);
+        records.extend(own.into_iter().map(|it| (it, Waiter::Nobody)));
+        let written = self.write_and_release(records, !round.settles.is_empty());
+        match written {
+            Some(records) => {
+                self.apply_all(records);
+                self.wake();
+                self.undurable.settles.extend(round.settles);
+                if self.undurable.commit.turns.is_empty() && !self.state().has_changes() {
+                    let settles = std::mem::take(&mut self.undurable.settles);
+                    answer_settles(settles, &Ok(()));
+                }
+            }
+            None => answer_settles(round.settles, &Err(self.unavailable())),
+        }
+        self.runner.begin_waiting();
+        self.note_health();
+        self.retain();
+        round.stop
+    }
+
+    /// Applies records in order.
+    fn apply_all(&mut self, records: Vec<Record>) {
+        for record in records {
+            let now = self.clock.now();
+            if self.apply(now, Some(record.seq), &record.events).is_err() {
+                // The state is half changed: bring it back from the store, and with it this
+                // record and those after it.
+                if let Err(error) = self.recover() {
+                    self.fail(&error);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Wakes the timers that are due.
+    fn wake(&mut self) {
+        let now = self.clock.now();
+        let is_due = self.state().next_wakeup().is_some_and(|at| at <= now);
+        if !is_due || self.trouble.is_some() || self.timers_rest() {
+            return;
+        }
+        if self.apply(now, None, &[Event::Woken]).is_err() {
+            // Alerts are still taken and decided about; only what waits for a time waits longer.
+            self.timers_rest_until = Some(Instant::now() + TIMERS_REST);
+            if let Err(error) = self.recover() {
+                self.fail(&error);
+            }
+        }
+    }
+
+    fn timers_rest(&self) -> bool {
+        self.timers_rest_until.is_some_and(|it| it > Instant::now())
+    }
+
+    /// Applies one record or wake-up as one turn. A panic is caught; the state is then unusable.
+    fn apply(&mut self, now: Timestamp, seq: Option<u64>, events: &[Event]) -> Result<(), ()> {
+        let shared = self.shared.clone();
+        let mut state = write_lock(&shared);
+        for event in events {
+            let applied = catch_unwind(AssertUnwindSafe(|| state.apply(now, event)));
+            let Ok(turn) = applied else {
+                tracing::error!(seq, "deciding about a record or a timer panicked; this is a bug");
+                if let Some(seq) = seq {
+                    *self.panics.entry(seq).or_default() += 1;
+                }
+                return Err(());
+            };
+            for count in &turn.counts {
+                self.metrics.count(count);
+            }
+            let names = turn.timeline.into_iter();
+            self.undurable
+                .commit
+                .timeline
+                .extend(names.map(|(key, entry)| (persist::name_of(&key).1, entry)));
+            for key in &turn.finished {
+                if let Some(done) = self.after_effect.remove(key) {
+                    self.undurable.replies.push((None, done, Ok(Accepted::Done)));
+                }
+            }
+            self.undurable.commit.finished.extend(turn.finished);
+            self.undurable.commit.effects.extend(turn.effects.iter().cloned());
+            self.undurable.effects.extend(turn.effects);
+            if let (Some(reply), Some(seq)) = (turn.reply, seq)
+                && let Some(done) = self.commands.remove(&seq)
+            {
+                let reply = reply.map_err(CommandError::Refused);
+                self.undurable.replies.push((Some(seq), done, reply));
+            }
+        }
+        self.undurable.commit.turns.push(Turn { now, seq, poisoned: false });
+        self.undurable.since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn refuse(
+        &mut self,
+        records: Vec<(Vec<Event>, Waiter)>,
+        settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
+    ) {
+        let error = self.unavailable();
+        answer_not_taken(records.into_iter().map(|(_, it)| it).collect(), &error);
+        answer_settles(settles, &Err(error));
+    }
+
+    fn unavailable(&self) -> SubmitError {
+        let reason = self.trouble.as_ref().map_or("try again", |(_, reason)| reason);
+        SubmitError::Unavailable(reason.to_owned())
+    }
+
+    fn note_health(&mut self) {
+        let not_ready = self.trouble.as_ref().map(|(_, reason)| reason.clone());
+        let effects_pending = self.runner.pending() + self.to_claim.len() as u64;
+        let is_time = self.looked_at_store.is_none_or(|it| it.elapsed() >= LOOK_EVERY);
+        let store = self.store.as_ref().filter(|_| is_time).map(|it| it.health());
+        if is_time {
+            self.looked_at_store = Some(Instant::now());
+        }
+        self.shared.note_health(|health| {
+            health.not_ready = not_ready;
+            health.effects_pending = effects_pending;
+            if let Some(store) = store {
+                health.store = store;
+            }
+        });
+    }
+
+    fn retain(&mut self) {
+        if self.retained.elapsed() < RETAIN_EVERY || self.store.is_none() {
+            return;
+        }
+        self.retained = Instant::now();
+        let before = self.clock.now().checked_sub(self.retention).unwrap_or(Timestamp::MIN);
+        let removed = self.store.as_ref().map(|it| it.retain(before, RETAIN_BUDGET));
+        match removed {
+            Some(Ok(count)) if count > 0 => tracing::info!(count, "removed old history"),
+            Some(Err(error)) => self.fail(&error),
+            Some(Ok(_)) | None => {}
+        }
+    }
+
+    fn state(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write_lock(shared: &Shared) -> RwLockWriteGuard<'_, State> {
+    shared.state.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn alerts_in(event: &Event) -> usize {
+    if let Event::AlertsReceived(batch) = event { batch.alerts.len() } else { 1 }
+}
+
+/// The result of a step that was told to stop before it began.
+fn not_begun(key: EffectKey) -> Event {
+    let outcome = outcome(OutcomeKind::Stopped, "stopped before it began");
+    Event::EffectFinished { key, outcome }
+}
+
+fn answer_settles(
+    settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
+    answer: &Result<(), SubmitError>,
+) {
+    for done in settles {
+        drop(done.send(answer.clone()));
+    }
+}
+
+fn answer_not_taken(waiters: Vec<Waiter>, error: &SubmitError) {
+    for waiter in waiters {
+        match waiter {
+            Waiter::Submit(done) => drop(done.send(Err(error.clone()))),
+            Waiter::Command(done) => drop(done.send(Err(error.clone().into()))),
+            Waiter::Nobody => {}
+        }
+    }
+}

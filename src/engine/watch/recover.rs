@@ -1,0 +1,382 @@
+//! Coming back: from the store, after a start, a failure of the store, or a panic.
+
+use super::{Watch, answer_settles, not_begun, write_lock};
+use crate::domain::State;
+use crate::domain::effect::{EffectKey, PlannedEffect};
+use crate::domain::event::{CorrelationDomain, Event};
+use crate::engine::watch::RETRY_EVERY;
+use crate::engine::{SubmitError, clock::Clock, persist};
+use crate::store::{Batch, Error, Record, Turn};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// How many records recovery reads at once.
+const PAGE: usize = 1000;
+/// A record that panics this often is set aside: once may be a half-changed state, twice is it.
+const PANICS_MAX: u32 = 2;
+/// A store that failed for less time than this has cut nobody off.
+const DEAF_MIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// How catching up ended.
+#[derive(PartialEq, Eq)]
+enum CaughtUp {
+    /// Everything that was accepted is decided, or set aside.
+    All,
+    /// A record panicked; the state must be loaded again.
+    Panicked,
+}
+
+impl Watch {
+    /// Drops what is in memory, reads the state back from the store, and decides what was
+    /// accepted but not decided. Returns the time of the last turn that is durable.
+    pub(in crate::engine) fn recover(&mut self) -> Result<Option<Timestamp>, Error> {
+        loop {
+            let last_turn_at = self.load()?;
+            // A record that panics is counted, so that this ends: at the second panic it is set
+            // aside.
+            if self.catch_up()? == CaughtUp::All {
+                return Ok(last_turn_at);
+            }
+        }
+    }
+
+    /// Reads the state and the effects back.
+    fn load(&mut self) -> Result<Option<Timestamp>, Error> {
+        let was_open = self.store.is_some();
+        let store = match self.store.clone() {
+            Some(store) => store,
+            None => (self.open)()?,
+        };
+        let loaded = store.load()?;
+        let last_turn_at = loaded.last_turn_at;
+        let base = last_turn_at.unwrap_or(Timestamp::MIN);
+        let state = State::restore(persist::read_back(&loaded.objects)?, base);
+        *write_lock(&self.shared) = state;
+        self.clock = Clock::start(base);
+        self.last_seq = loaded.last_seq;
+        self.watermark = loaded.watermark;
+        self.drop_undurable(was_open);
+        self.take_up_effects(loaded.effects);
+        self.shared.set_store(Some(store.clone()));
+        self.store = Some(store);
+        Ok(last_turn_at)
+    }
+
+    /// Forgets what was decided and is not durable: it is decided again from the log. Who waits
+    /// for it waits on, unless the store is a new one that may take its time.
+    fn drop_undurable(&mut self, decides_at_once: bool) {
+        let lost = std::mem::take(&mut self.undurable);
+        let error = SubmitError::Unavailable("decided again".to_owned());
+        for (seq, done, _) in lost.replies {
+            match seq.filter(|_| decides_at_once) {
+                Some(seq) => drop(self.commands.insert(seq, done)),
+                None => drop(done.send(Err(error.clone().into()))),
+            }
+        }
+        if decides_at_once {
+            self.undurable.settles = lost.settles;
+        } else {
+            answer_settles(lost.settles, &Err(error));
+        }
+    }
+
+    /// Goes on with effects that have no result: what was not begun begins; what was, and must
+    /// not be done twice, is lost.
+    fn take_up_effects(&mut self, effects: Vec<(PlannedEffect, bool)>) {
+        let mut not_begun_here = self.runner.forget_waiting();
+        not_begun_here.extend(self.to_claim.drain(..).map(|it| it.key));
+        for (effect, claimed) in effects {
+            let has_result =
+                self.own_facts.iter().flatten().any(|it| is_result_of(it, &effect.key));
+            if self.runner.knows(&effect.key) || has_result {
+                continue;
+            }
+            let may_have_begun = claimed && !not_begun_here.contains(&effect.key);
+            if !may_have_begun && !self.state().still_wants(&effect) {
+                self.own_facts.push(vec![not_begun(effect.key)]);
+            } else if claimed && !may_have_begun {
+                self.runner.perform(effect);
+            } else if claimed {
+                self.own_facts.push(vec![Event::EffectLost { key: effect.key }]);
+            } else if effect.idempotent {
+                self.runner.perform(effect);
+            } else {
+                self.to_claim.push(effect);
+            }
+        }
+    }
+
+    /// Decides what was accepted but not decided.
+    fn catch_up(&mut self) -> Result<CaughtUp, Error> {
+        let store = self.store.clone().ok_or_else(|| Error::Failed("not open".to_owned()))?;
+        let mut after = self.watermark;
+        loop {
+            let page = store.records(after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            for record in page {
+                if self.panics.get(&record.seq).is_some_and(|it| *it >= PANICS_MAX) {
+                    self.set_aside(&record);
+                    continue;
+                }
+                let now = self.clock.now();
+                if self.apply(now, Some(record.seq), &record.events).is_err() {
+                    return Ok(CaughtUp::Panicked);
+                }
+            }
+        }
+        // An effect whose result was in the log is not begun again.
+        let finished: BTreeSet<&EffectKey> = self.undurable.commit.finished.iter().collect();
+        self.to_claim.retain(|it| !finished.contains(&it.key));
+        self.runner.forget(&finished);
+        self.own_facts.retain(|events| {
+            !matches!(events.as_slice(), [Event::EffectLost { key }] if finished.contains(key))
+        });
+        Ok(CaughtUp::All)
+    }
+
+    /// Sets a record aside that cannot be applied; the watch goes on.
+    fn set_aside(&mut self, record: &Record) {
+        let seq = record.seq;
+        tracing::error!(seq, "the record is set aside: it cannot be decided about");
+        let now = self.clock.now();
+        self.undurable.commit.turns.push(Turn { now, seq: Some(seq), poisoned: true });
+        self.undurable.since.get_or_insert_with(Instant::now);
+        if let Some(done) = self.commands.remove(&seq) {
+            let error = SubmitError::Unavailable("deciding about it failed".to_owned());
+            drop(done.send(Err(error.into())));
+        }
+        let reason = "deciding about it panicked twice".to_owned();
+        let told = vec![Event::RecordPoisoned { seq, reason }];
+        // What cannot be told must not be told about, again and again.
+        let is_own = record.events.iter().any(|it| matches!(it, Event::RecordPoisoned { .. }));
+        if !is_own && !self.own_facts.contains(&told) {
+            self.own_facts.push(told);
+        }
+    }
+
+    /// The store cannot be written. If it only is full, all stays as it is and is tried again;
+    /// else everything is read back from it once it opens again.
+    pub(super) fn fail(&mut self, error: &Error) {
+        if self.trouble.is_none() {
+            tracing::error!(%error, "nothing can be written at the moment");
+        } else {
+            tracing::debug!(%error, "still nothing can be written");
+        }
+        self.note_trouble(error.to_string());
+        self.answer_undurable(&self.unavailable());
+        if !matches!(error, Error::Full(_)) {
+            self.shared.set_store(None);
+            drop(self.store.take());
+        }
+        self.note_health();
+    }
+
+    /// Answers those who wait for the commit of what was decided: it may take long.
+    fn answer_undurable(&mut self, error: &SubmitError) {
+        answer_settles(std::mem::take(&mut self.undurable.settles), &Err(error.clone()));
+        for (_, done, _) in std::mem::take(&mut self.undurable.replies) {
+            drop(done.send(Err(error.clone().into())));
+        }
+    }
+
+    fn note_trouble(&mut self, reason: String) {
+        self.trouble = Some((Instant::now(), reason));
+        let now = self.clock.now();
+        self.deaf_since.get_or_insert(now);
+    }
+
+    /// The store works again. If senders could not tell us anything for long, they get time to
+    /// speak before anything expires.
+    fn note_mended(&mut self) {
+        self.trouble = None;
+        let Some(since) = self.deaf_since.take() else { return };
+        if self.clock.now().duration_since(since) >= DEAF_MIN {
+            self.own_facts.insert(0, vec![Event::WatchStarted { last_seen: Some(since) }]);
+        }
+    }
+
+    /// Tries a failed store again, not too often. Tells whether the watch can go on.
+    pub(super) fn try_to_mend(&mut self) -> bool {
+        if self.trouble.as_ref().is_some_and(|(since, _)| since.elapsed() < RETRY_EVERY) {
+            return false;
+        }
+        let result =
+            if self.store.is_some() { self.write_undecided() } else { self.recover().map(drop) };
+        match result {
+            Ok(()) => {
+                tracing::info!("the store takes facts again");
+                self.note_mended();
+                true
+            }
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    /// Writes our own facts, and what was decided, into a store that was full.
+    fn write_undecided(&mut self) -> Result<(), Error> {
+        let store = self.store.clone().ok_or_else(|| Error::Failed("not open".to_owned()))?;
+        if !self.undurable.is_empty() {
+            self.fill_commit();
+            let commit = std::mem::take(&mut self.undurable.commit);
+            let batch = Batch { commit: Some(commit), ..Batch::default() };
+            if let Err(error) = store.write(&batch) {
+                self.undurable.commit = batch.commit.unwrap_or_default();
+                return Err(error);
+            }
+            self.release();
+        }
+        // An empty record finds out whether there is room for new ones.
+        let seq = self.last_seq + 1;
+        let probe =
+            Record { seq, correlation_domain: CorrelationDomain::default(), events: vec![] };
+        store.write(&Batch { appends: vec![probe.clone()], ..Batch::default() })?;
+        self.last_seq = seq;
+        self.apply_all(vec![probe]);
+        Ok(())
+    }
+}
+
+/// Whether a fact tells what came of an effect.
+fn is_result_of(event: &Event, effect: &EffectKey) -> bool {
+    matches!(event, Event::EffectFinished { key, .. } | Event::EffectLost { key } if key == effect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::act::{self, Performer};
+    use crate::domain::incident::TimelineEntry;
+    use crate::engine::{Handle, Options, start};
+    use crate::store::sled::{self, SledStore};
+    use crate::store::{Health, Kind, Loaded, Object, Scope, Store};
+    use crate::telemetry::Metrics;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::time::Duration;
+
+    const TAKES_ALL: u8 = 0;
+    const TAKES_NO_COMMIT: u8 = 1;
+    const TAKES_NOTHING: u8 = 2;
+    const FAILS: u8 = 3;
+
+    /// A real store that refuses or fails when the test says so.
+    struct Faulty(SledStore, Arc<AtomicU8>);
+
+    impl Store for Faulty {
+        fn write(&self, batch: &Batch) -> Result<(), Error> {
+            match self.1.load(Ordering::SeqCst) {
+                TAKES_NOTHING => Err(Error::Full("the test says so".to_owned())),
+                TAKES_NO_COMMIT if batch.commit.is_some() => {
+                    Err(Error::Full("the test says so".to_owned()))
+                }
+                // The worst case of a failure: all of it is written.
+                FAILS => self.0.write(batch).and(Err(Error::Failed("the test says so".to_owned()))),
+                _ => self.0.write(batch),
+            }
+        }
+        fn load(&self) -> Result<Loaded, Error> {
+            self.0.load()
+        }
+        fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
+            self.0.records(after, limit)
+        }
+        fn turns(&self, after: u64, limit: usize) -> Result<Vec<(u64, Turn)>, Error> {
+            self.0.turns(after, limit)
+        }
+        fn get(&self, kind: Kind, id: &str) -> Result<Option<Object>, Error> {
+            self.0.get(kind, id)
+        }
+        fn list(
+            &self,
+            kind: Kind,
+            scope: Scope,
+            before: Option<&str>,
+            limit: usize,
+        ) -> Result<Vec<Object>, Error> {
+            self.0.list(kind, scope, before, limit)
+        }
+        fn timeline(
+            &self,
+            id: &str,
+            after: u64,
+            limit: usize,
+        ) -> Result<Vec<(u64, TimelineEntry)>, Error> {
+            self.0.timeline(id, after, limit)
+        }
+        fn retain(&self, before: Timestamp, budget: usize) -> Result<usize, Error> {
+            self.0.retain(before, budget)
+        }
+        fn health(&self) -> Health {
+            self.0.health()
+        }
+    }
+
+    fn start_on(folder: &Path, fault: &Arc<AtomicU8>) -> Handle {
+        let (folder, fault) = (folder.to_owned(), fault.clone());
+        let open = move || {
+            let store = sled::open(&folder, sled::Options::default())?;
+            Ok(Arc::new(Faulty(store, fault.clone())) as Arc<dyn Store>)
+        };
+        let performer = Performer::new(act::Options::default()).unwrap();
+        let metrics = Metrics::new();
+        start(Options { open: Box::new(open), performer, metrics, retention_seconds: 60 }).unwrap()
+    }
+
+    /// A fact that leaves a trace: it is counted, and it makes a turn.
+    fn fact(seq: u64) -> Vec<Event> {
+        vec![Event::RecordPoisoned { seq, reason: "a test".to_owned() }]
+    }
+
+    async fn soon<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(2), what).await.expect("it takes too long")
+    }
+
+    async fn until_ready(handle: &Handle) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while handle.health().not_ready.is_some() {
+            assert!(Instant::now() < deadline, "it does not recover");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_taken_survives_every_kind_of_trouble_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = Arc::new(AtomicU8::new(TAKES_ALL));
+        let handle = start_on(folder.path(), &fault);
+        let mut taken = 0;
+        for trouble in [TAKES_NO_COMMIT, TAKES_NOTHING, FAILS, TAKES_NO_COMMIT] {
+            soon(handle.submit(fact(1))).await.unwrap();
+            taken += 1;
+            fault.store(trouble, Ordering::SeqCst);
+            let (submitted, settled) =
+                tokio::join!(soon(handle.submit(fact(2))), soon(handle.settle()));
+            taken += u64::from(submitted.is_ok());
+            settled.unwrap();
+            soon(handle.settle()).await.unwrap();
+            soon(handle.settle()).await.unwrap();
+            assert!(handle.health().not_ready.is_some(), "the trouble is not told");
+            assert!(soon(handle.submit(fact(3))).await.is_err());
+            fault.store(TAKES_ALL, Ordering::SeqCst);
+            until_ready(&handle).await;
+        }
+        soon(handle.settle()).await.unwrap();
+        handle.stop().await;
+        drop(handle);
+        let store = sled::open(folder.path(), sled::Options::default()).unwrap();
+        let loaded = store.load().unwrap();
+        let records = store.records(0, usize::MAX).unwrap();
+        let facts = records.iter().filter(|it| it.events == fact(1) || it.events == fact(2));
+        assert!(facts.count() as u64 >= taken);
+        assert_eq!(loaded.watermark, loaded.last_seq, "all that was taken is decided");
+        let decided: Vec<u64> =
+            store.turns(0, usize::MAX).unwrap().iter().filter_map(|(_, it)| it.seq).collect();
+        assert_eq!(decided, (1..=loaded.last_seq).collect::<Vec<_>>(), "each once, in order");
+    }
+}
