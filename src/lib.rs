@@ -16,6 +16,7 @@ pub mod store;
 pub mod engine;
 
 pub mod act;
+pub mod ingest;
 pub mod learn;
 
 pub mod config;

@@ -1,0 +1,290 @@
+//! How facts arrive: payload in, events out.
+//!
+//! A file for each wire format parses a body into a `Delivery`; `validate` sorts its alerts into
+//! good and refused ones, `coalesce` leaves out what the log knows already, and the [`Door`] hands
+//! the rest to the engine. A sender is answered 200 when its good alerts are durable, never before.
+
+mod alertmanager_v2;
+mod alertmanager_webhook;
+mod coalesce;
+mod payload;
+mod validate;
+
+use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert, RejectedAlert};
+use crate::engine::{Handle, SubmitError};
+use crate::telemetry::Metrics;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use coalesce::{Coalescer, Moment};
+use jiff::{SignedDuration, Timestamp};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest body that is read, in bytes.
+const BODY_BYTES_MAX: usize = 4 << 20;
+/// How long a request is held while the log cannot take more. Prometheus drops what it could not
+/// deliver and heeds no `Retry-After`; it waits 10 s for an answer.
+const HOLD_MAX: Duration = Duration::from_secs(5);
+/// The pause before the second try of a held request; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two tries of a held request.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How many refused alerts an answer names; the log knows them all.
+const REASONS_MAX: usize = 100;
+
+/// Where alerts come in.
+pub struct Door {
+    handle: Handle,
+    metrics: Metrics,
+    coalescer: Coalescer,
+    /// Where the steady clock began.
+    opened_at: Instant,
+}
+
+/// The addresses at which facts arrive. Who may deliver is decided around them.
+pub fn routes(door: Arc<Door>) -> Router {
+    Router::new()
+        .route("/api/v2/alerts", post(alertmanager_v2::post_alerts))
+        .route("/ingest/{source}", post(post_webhook))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(door)
+}
+
+/// A body that was read.
+struct Delivery {
+    alerts: Vec<ReceivedAlert>,
+    rejected: Vec<RejectedAlert>,
+}
+
+/// Why a body was not taken. `R` is how its format refuses.
+enum Failure<R> {
+    Unreadable(R),
+    NotTaken(SubmitError),
+}
+
+impl Door {
+    /// A door that delivers to the engine.
+    pub fn new(handle: Handle, metrics: Metrics) -> Self {
+        Self { handle, metrics, coalescer: Coalescer::new(), opened_at: Instant::now() }
+    }
+
+    /// Takes in a body. Its good alerts are durable when this returns well, with the refused ones.
+    ///
+    /// While the log cannot take more the request is held and its body read again for each try:
+    /// that is rare, and cheaper than a copy of every alert that comes.
+    async fn take<R>(
+        &self,
+        source: &'static str,
+        parse: impl Fn(Timestamp) -> Result<Delivery, R>,
+    ) -> Result<Vec<RejectedAlert>, Failure<R>> {
+        let began = Instant::now();
+        let mut wait = FIRST_PAUSE;
+        let mut is_counted = false;
+        loop {
+            let delivery = parse(Timestamp::now()).map_err(Failure::Unreadable)?;
+            if !is_counted {
+                let count = delivery.alerts.len() + delivery.rejected.len();
+                self.metrics.alerts_received(source, count as u64);
+                is_counted = true;
+            }
+            let rejected = delivery.rejected.clone();
+            match self.append(source, delivery).await {
+                Ok(()) => return Ok(rejected),
+                Err(SubmitError::Overloaded) if began.elapsed() + wait < HOLD_MAX => {
+                    tokio::time::sleep(wait + jitter(wait)).await;
+                    wait = (wait * 2).min(PAUSE_MAX);
+                }
+                Err(error) => return Err(Failure::NotTaken(error)),
+            }
+        }
+    }
+
+    async fn append(&self, source: &'static str, delivery: Delivery) -> Result<(), SubmitError> {
+        let Delivery { mut alerts, rejected } = delivery;
+        let source: Arc<str> = Arc::from(source);
+        let now = self.moment();
+        let timeout = self.resolve_timeout(&alerts);
+        let on_its_way = self.coalescer.begin(&source, &mut alerts, now, timeout);
+        if !alerts.is_empty() || !rejected.is_empty() {
+            in_our_time(&mut alerts, self.handle.ahead());
+            let batch = AlertBatch { source, alerts, rejected };
+            self.handle.submit(vec![Event::AlertsReceived(batch)]).await?;
+        }
+        on_its_way.mark_durable();
+        Ok(())
+    }
+
+    fn moment(&self) -> Moment {
+        let steady = SignedDuration::try_from(self.opened_at.elapsed());
+        Moment { wall: Timestamp::now(), steady: steady.unwrap_or(SignedDuration::MAX) }
+    }
+
+    /// The rule is looked up only for senders that tell no end: Prometheus always does.
+    fn resolve_timeout(&self, alerts: &[ReceivedAlert]) -> SignedDuration {
+        if alerts.iter().all(|it| it.ends != Ends::Timeout) {
+            return SignedDuration::ZERO;
+        }
+        let seconds = self.handle.peek(|state| state.rules.resolve_timeout_seconds);
+        SignedDuration::from_secs(seconds.into())
+    }
+}
+
+/// Moves the ends of alerts from the wall clock, by which senders tell them, to our time: after the
+/// wall clock was set back, an alert that has just begun would else be over already.
+fn in_our_time(alerts: &mut [ReceivedAlert], ahead: SignedDuration) {
+    if ahead.is_zero() {
+        return;
+    }
+    for alert in alerts {
+        if let Ends::At(at) = &mut alert.ends {
+            *at = at.checked_add(ahead).unwrap_or(Timestamp::MAX);
+        }
+    }
+}
+
+async fn post_webhook(
+    State(door): State<Arc<Door>>,
+    Path(source): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    if source != alertmanager_webhook::SOURCE {
+        return answer_error(
+            (StatusCode::NOT_FOUND, "unknown_source"),
+            &format!("there is no source `{}`", source.escape_debug()),
+            "sources: alertmanager",
+        );
+    }
+    if let Err(content_type) = check_content_type(&headers) {
+        return answer_error(
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            &format!("the body must be `application/json`, not `{}`", content_type.escape_debug()),
+            "set the header `content-type: application/json`",
+        );
+    }
+    match body {
+        Ok(body) => alertmanager_webhook::deliver(&door, &body).await,
+        Err(rejection) => answer_error(
+            (rejection.status(), "bad_body"),
+            &rejection.body_text(),
+            &format!("a body has at most {BODY_BYTES_MAX} bytes"),
+        ),
+    }
+}
+
+/// Checks that a body is JSON; else gives its content type. No type at all means bytes.
+fn check_content_type(headers: &HeaderMap) -> Result<(), String> {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let value = value.filter(|it| !it.is_empty()).unwrap_or("application/octet-stream");
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(media_type.to_owned())
+    }
+}
+
+/// `alert 1: …; alert 5: …`
+fn list_reasons(rejected: &[RejectedAlert]) -> String {
+    let mut reasons: Vec<String> = rejected
+        .iter()
+        .take(REASONS_MAX)
+        .map(|it| format!("alert {}: {}", it.index, it.reason))
+        .collect();
+    if rejected.len() > REASONS_MAX {
+        reasons.push(format!("and {} more", rejected.len() - REASONS_MAX));
+    }
+    reasons.join("; ")
+}
+
+/// Tells a sender to come again. Never 429: Prometheus and Alertmanager give up on it.
+fn answer_not_taken(error: &SubmitError, mut answer: Response) -> Response {
+    tracing::warn!(%error, "alerts were not taken; their sender was told to come again");
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+/// Answers with an error in our own form.
+fn answer_error((status, code): (StatusCode, &str), message: &str, hint: &str) -> Response {
+    let error = serde_json::json!({"code": code, "message": message, "hint": hint});
+    (status, Json(serde_json::json!({"error": error}))).into_response()
+}
+
+/// Up to a quarter of a pause, so that held requests do not all come again at once.
+fn jitter(pause: Duration) -> Duration {
+    let random = std::hash::RandomState::new().hash_one(0) % 1000;
+    pause / 4 * u32::try_from(random).unwrap_or_default() / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_json_is_read() {
+        for (value, expected) in [
+            ("application/json", Ok(())),
+            ("application/json; charset=utf-8", Ok(())),
+            ("Application/JSON", Ok(())),
+            ("text/plain", Err("text/plain")),
+            ("application/jsonx", Err("application/jsonx")),
+            ("", Err("application/octet-stream")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            assert_eq!(check_content_type(&headers), expected.map_err(str::to_owned), "{value}");
+        }
+        assert!(check_content_type(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_long_list_of_reasons_is_cut() {
+        let rejected: Vec<_> =
+            (0..102).map(|index| RejectedAlert { index, reason: "no".to_owned() }).collect();
+        let text = list_reasons(&rejected);
+        assert!(text.starts_with("alert 0: no; alert 1: no; "), "{text}");
+        assert!(text.ends_with("alert 99: no; and 2 more"), "{text}");
+    }
+
+    #[test]
+    fn overload_is_answered_with_503_and_when_to_come_again() {
+        for error in [SubmitError::Overloaded, SubmitError::Unavailable("full".to_owned())] {
+            let answer = answer_not_taken(&error, Json(error.to_string()).into_response());
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
+        }
+    }
+
+    #[test]
+    fn ends_move_with_our_time() {
+        let labels = crate::domain::label::Labels::from_pairs([("alertname", "Up")]);
+        let end: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let mut alerts: Vec<_> = [Ends::At(end), Ends::Timeout]
+            .into_iter()
+            .map(|ends| ReceivedAlert {
+                labels: labels.clone(),
+                annotations: crate::domain::label::Labels::default(),
+                starts_at: None,
+                ends,
+                generator_url: "".into(),
+            })
+            .collect();
+        in_our_time(&mut alerts, SignedDuration::from_hours(1));
+        assert_eq!(alerts[0].ends, Ends::At("2026-11-22T11:00:00Z".parse().unwrap()));
+        assert_eq!(alerts[1].ends, Ends::Timeout);
+    }
+
+    #[test]
+    fn jitter_is_at_most_a_quarter() {
+        for _ in 0..1000 {
+            assert!(jitter(PAUSE_MAX) < PAUSE_MAX / 4);
+        }
+    }
+}
