@@ -19,6 +19,7 @@ pub mod act;
 pub mod ingest;
 pub mod learn;
 
+pub mod api;
 pub mod config;
 pub mod telemetry;
 

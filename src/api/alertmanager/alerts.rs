@@ -1,0 +1,404 @@
+//! Alerts as an Alertmanager lists them: `GET /api/v2/alerts` and `/api/v2/alerts/groups`.
+
+use super::query::Query;
+use super::{
+    Context, DEFAULT_RECEIVER, GettableReceiver, Milliseconds, answer_text, answer_unavailable,
+    name_receivers,
+};
+use crate::domain;
+use crate::domain::alert::{Alert, AlertState};
+use crate::domain::incident::IncidentId;
+use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::matcher::{Matcher, compile_anchored};
+use crate::domain::rules::RuleSet;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+use regex::Regex;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How many alerts are written at once; there may be a hundred thousand.
+const PART_ALERTS: usize = 256;
+
+pub(super) async fn get_alerts(
+    State(context): State<Arc<Context>>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let filter = match Filter::read(query.as_deref()) {
+        Ok(filter) => filter,
+        Err(error) => return answer_text(StatusCode::BAD_REQUEST, &error),
+    };
+    match context.handle.read(|state| select(state, &filter, Timestamp::now())).await {
+        Ok(mut selection) => {
+            let rules = Arc::clone(&selection.rules);
+            selection.rows.retain(|it| filter.takes_any(&receivers(&rules, &it.labels)));
+            let parts = futures_util::stream::iter(write_parts(selection));
+            let content_type = [(header::CONTENT_TYPE, "application/json")];
+            (content_type, Body::from_stream(parts)).into_response()
+        }
+        Err(error) => answer_unavailable(&error),
+    }
+}
+
+pub(super) async fn get_groups(
+    State(context): State<Arc<Context>>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let filter = match Filter::read(query.as_deref()) {
+        Ok(filter) => filter,
+        Err(error) => return answer_text(StatusCode::BAD_REQUEST, &error),
+    };
+    match context.handle.read(|state| select(state, &filter, Timestamp::now())).await {
+        Ok(selection) => Json(group(&selection, &filter)).into_response(),
+        Err(error) => answer_unavailable(&error),
+    }
+}
+
+/// Which alerts are wanted.
+struct Filter {
+    active: bool,
+    silenced: bool,
+    matchers: Vec<Matcher>,
+    receiver: Option<Regex>,
+}
+
+impl Filter {
+    /// Reads a query. `inhibited` and `unprocessed` select nothing, for no alert is either.
+    fn read(query: Option<&str>) -> Result<Self, String> {
+        let query = Query::parse(query);
+        let receiver = query.get("receiver").filter(|it| !it.is_empty());
+        let receiver = receiver.map(compile_anchored).transpose();
+        Ok(Self {
+            active: query.flag("active"),
+            silenced: query.flag("silenced"),
+            matchers: query.filters()?,
+            receiver: receiver.map_err(|it| format!("failed to parse receiver param: {it}"))?,
+        })
+    }
+
+    fn takes(&self, alert: &Alert) -> bool {
+        let by_state =
+            if alert.decision.silenced_by.is_empty() { self.active } else { self.silenced };
+        by_state
+            && alert.state == AlertState::Firing
+            && self.matchers.iter().all(|it| it.matches(&alert.labels))
+    }
+
+    fn takes_any(&self, receivers: &[&str]) -> bool {
+        let Some(pattern) = &self.receiver else { return true };
+        receivers.iter().any(|it| pattern.is_match(it))
+    }
+}
+
+/// What is copied out of the state, to be written after the lock is given back.
+struct Selection {
+    rules: Arc<RuleSet>,
+    rows: Vec<Row>,
+    /// The group labels and the labels of the incidents that the rows name.
+    incidents: BTreeMap<IncidentId, (Labels, Labels)>,
+}
+
+/// An alert, copied.
+struct Row {
+    fingerprint: Fingerprint,
+    labels: Labels,
+    annotations: Labels,
+    generator_url: Box<str>,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+    updated_at: Timestamp,
+    silenced_by: Vec<Arc<str>>,
+    incident: Option<IncidentId>,
+}
+
+/// Copies the wanted alerts, in order of fingerprint. An alert whose source will tell its end has
+/// none; clients require one, so it is given the end of an alert that was reported just now.
+fn select(state: &domain::State, filter: &Filter, now: Timestamp) -> Selection {
+    let timeout = SignedDuration::from_secs(state.rules.resolve_timeout_seconds.into());
+    let open_end = now.saturating_add(timeout).unwrap_or(now);
+    let copy = |alert: &Alert| Row {
+        fingerprint: alert.fingerprint,
+        labels: alert.labels.clone(),
+        annotations: alert.annotations.clone(),
+        generator_url: alert.generator_url.clone(),
+        starts_at: alert.starts_at,
+        ends_at: alert.ends_at.unwrap_or(open_end),
+        updated_at: alert.updated_at,
+        silenced_by: alert.decision.silenced_by.clone(),
+        incident: alert.incident,
+    };
+    let rows: Vec<Row> = state.alerts.values().filter(|it| filter.takes(it)).map(copy).collect();
+    let mut incidents = BTreeMap::new();
+    for id in rows.iter().filter_map(|it| it.incident) {
+        if let Some(incident) = state.incidents.get(&id) {
+            incidents
+                .entry(id)
+                .or_insert_with(|| (incident.group.clone(), incident.labels.clone()));
+        }
+    }
+    Selection { rules: Arc::clone(&state.rules), rows, incidents }
+}
+
+/// The receivers whose routes match.
+fn receivers<'a>(rules: &'a RuleSet, labels: &Labels) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    for route in rules.routes.iter().filter(|it| it.matchers.matches(labels)) {
+        if !names.contains(&&*route.receiver) {
+            names.push(&*route.receiver);
+        }
+    }
+    if names.is_empty() {
+        names.push(DEFAULT_RECEIVER);
+    }
+    names
+}
+
+/// An alert as Alertmanager writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GettableAlert<'a> {
+    annotations: &'a Labels,
+    ends_at: Milliseconds,
+    fingerprint: Fingerprint,
+    receivers: Vec<GettableReceiver<'a>>,
+    starts_at: Milliseconds,
+    status: AlertStatus<'a>,
+    updated_at: Milliseconds,
+    #[serde(rename = "generatorURL", skip_serializing_if = "str::is_empty")]
+    generator_url: &'a str,
+    labels: &'a Labels,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertStatus<'a> {
+    inhibited_by: [&'a str; 0],
+    muted_by: [&'a str; 0],
+    silenced_by: &'a [Arc<str>],
+    state: &'static str,
+}
+
+fn gettable<'a>(row: &'a Row, rules: &'a RuleSet) -> GettableAlert<'a> {
+    GettableAlert {
+        annotations: &row.annotations,
+        ends_at: Milliseconds(row.ends_at),
+        fingerprint: row.fingerprint,
+        receivers: name_receivers(receivers(rules, &row.labels)),
+        starts_at: Milliseconds(row.starts_at),
+        status: AlertStatus {
+            inhibited_by: [],
+            muted_by: [],
+            silenced_by: &row.silenced_by,
+            state: if row.silenced_by.is_empty() { "active" } else { "suppressed" },
+        },
+        updated_at: Milliseconds(row.updated_at),
+        generator_url: &row.generator_url,
+        labels: &row.labels,
+    }
+}
+
+/// Writes a list part by part, so that a long one is never in memory as a whole.
+fn write_parts(selection: Selection) -> impl Iterator<Item = Result<Bytes, serde_json::Error>> {
+    let starts = (0..selection.rows.len()).step_by(PART_ALERTS);
+    let parts = starts.map(move |start| {
+        let mut json = Vec::with_capacity(PART_ALERTS * 1024);
+        let rows = selection.rows.iter().enumerate().skip(start).take(PART_ALERTS);
+        for (index, row) in rows {
+            json.extend(if index == 0 { None } else { Some(b',') });
+            serde_json::to_writer(&mut json, &gettable(row, &selection.rules))?;
+        }
+        Ok(Bytes::from(json))
+    });
+    let edge = |text: &'static [u8]| std::iter::once(Ok(Bytes::from_static(text)));
+    edge(b"[").chain(parts).chain(edge(b"]"))
+}
+
+/// A group as Alertmanager writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertGroup<'a> {
+    alerts: Vec<GettableAlert<'a>>,
+    labels: Labels,
+    receiver: GettableReceiver<'a>,
+    route_labels: BTreeMap<&'a str, &'a str>,
+}
+
+/// One group for each incident, with the labels that its alerts share by rule, and one without
+/// labels for alerts that have no incident. Its receiver is the first that hears of the incident.
+fn group<'a>(selection: &'a Selection, filter: &Filter) -> Vec<AlertGroup<'a>> {
+    let mut groups: BTreeMap<_, AlertGroup<'a>> = BTreeMap::new();
+    for row in &selection.rows {
+        let incident = row.incident.and_then(|id| Some((id, selection.incidents.get(&id)?)));
+        let key = incident.map(|(id, (labels, _))| (labels, id));
+        let group = groups.entry(key).or_insert_with(|| {
+            let names = incident.map(|(_, (_, labels))| receivers(&selection.rules, labels));
+            let name = names.and_then(|it| it.first().copied()).unwrap_or(DEFAULT_RECEIVER);
+            AlertGroup {
+                alerts: Vec::new(),
+                labels: key.map(|(labels, _)| labels.clone()).unwrap_or_default(),
+                receiver: GettableReceiver { name },
+                route_labels: BTreeMap::new(),
+            }
+        });
+        group.alerts.push(gettable(row, &selection.rules));
+    }
+    groups.into_values().filter(|it| filter.takes_any(&[it.receiver.name])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::alert::{Decision, Disposition};
+    use crate::domain::rules::{Occasion, Route, RuleRef};
+    use serde_json::{Value, json};
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn alert(name: &str, state: AlertState, silenced_by: &[&str]) -> Alert {
+        let labels = Labels::from_pairs([("alertname", name), ("host", "a")]);
+        let at = time("2026-11-22T16:00:00Z");
+        Alert {
+            fingerprint: labels.fingerprint(),
+            labels,
+            annotations: Labels::from_pairs([("summary", "s")]),
+            generator_url: "http://p".into(),
+            state,
+            starts_at: at,
+            ends_at: Some(time("2026-11-22T17:04:00Z")),
+            received_at: at,
+            updated_at: at,
+            reports: Vec::new(),
+            count: 1,
+            incident: None,
+            decision: Decision {
+                at,
+                disposition: Disposition::Opened,
+                silenced_by: silenced_by.iter().map(|it| Arc::from(*it)).collect(),
+                silences_checked: 0,
+                rule: None,
+                grouping: None,
+            },
+            page: 0,
+        }
+    }
+
+    fn state_of(alerts: impl IntoIterator<Item = Alert>) -> domain::State {
+        let route = |matchers: &str, receiver: &str| Route {
+            rule: Arc::new(RuleRef::default()),
+            matchers: matchers.parse().unwrap(),
+            on: vec![Occasion::Opened],
+            receiver: receiver.to_owned(),
+        };
+        let mut state = domain::State::default();
+        state.alerts = alerts.into_iter().map(|it| (it.fingerprint, it)).collect();
+        state.rules = Arc::new(RuleSet {
+            resolve_timeout_seconds: 300,
+            routes: vec![route("{alertname=Up}", "hook"), route("{alertname=Up}", "hook")],
+            ..RuleSet::default()
+        });
+        state
+    }
+
+    fn answer(state: &domain::State, query: &str) -> Vec<Value> {
+        let filter = Filter::read(Some(query)).unwrap();
+        let mut selection = select(state, &filter, time("2026-11-22T17:00:00Z"));
+        let rules = Arc::clone(&selection.rules);
+        selection.rows.retain(|it| filter.takes_any(&receivers(&rules, &it.labels)));
+        let json: Vec<u8> = write_parts(selection).flat_map(|it| it.unwrap()).collect();
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    #[test]
+    fn an_alert_is_written_as_alertmanager_does() {
+        let mut silenced = alert("Up", AlertState::Firing, &["s-1"]);
+        silenced.ends_at = None;
+        let labels = json!({"alertname": "Up", "host": "a"});
+        assert_eq!(
+            answer(&state_of([silenced.clone()]), ""),
+            [json!({
+                "annotations": {"summary": "s"}, "endsAt": "2026-11-22T17:05:00.000Z",
+                "fingerprint": silenced.fingerprint.to_string(), "receivers": [{"name": "hook"}],
+                "startsAt": "2026-11-22T16:00:00.000Z",
+                "status": {
+                    "inhibitedBy": [], "mutedBy": [], "silencedBy": ["s-1"], "state": "suppressed",
+                },
+                "updatedAt": "2026-11-22T16:00:00.000Z", "generatorURL": "http://p",
+                "labels": labels,
+            })]
+        );
+    }
+
+    #[test]
+    fn a_query_selects_firing_alerts() {
+        let state = state_of([
+            alert("Up", AlertState::Firing, &[]),
+            alert("Down", AlertState::Firing, &["s"]),
+            alert("Gone", AlertState::Resolved, &[]),
+            alert("Lost", AlertState::Expired, &[]),
+        ]);
+        for (query, names) in [
+            ("", &["Down", "Up"][..]),
+            ("active=false", &["Down"]),
+            ("silenced=false&inhibited=false&unprocessed=false", &["Up"]),
+            ("active=0&silenced=0", &[]),
+            ("filter=alertname%3D~%22U.*%22", &["Up"]),
+            ("filter=host%3Da&filter=alertname!%3DUp", &["Down"]),
+            ("receiver=ho", &[]),
+            ("receiver=ho.*", &["Up"]),
+            ("receiver=default", &["Down"]),
+        ] {
+            let found = answer(&state, query);
+            let mut found: Vec<_> =
+                found.iter().filter_map(|it| it["labels"]["alertname"].as_str()).collect();
+            found.sort_unstable();
+            assert_eq!(found, names, "{query}");
+        }
+        assert!(Filter::read(Some("filter=a")).is_err());
+        assert!(Filter::read(Some("receiver=(")).is_err());
+    }
+
+    #[test]
+    fn a_long_list_is_whole_and_sorted() {
+        for count in [0, 1, PART_ALERTS, PART_ALERTS + 1, PART_ALERTS * 3 - 1] {
+            let alerts = (0..count).map(|it| alert(&it.to_string(), AlertState::Firing, &[]));
+            let found = answer(&state_of(alerts), "");
+            let prints: Vec<_> = found.iter().filter_map(|it| it["fingerprint"].as_str()).collect();
+            assert_eq!(prints.len(), count);
+            assert!(prints.is_sorted(), "{count}");
+        }
+    }
+
+    #[test]
+    fn alerts_are_grouped_by_incident() {
+        let selection = |receiver: &str| {
+            let filter = Filter::read(Some(receiver)).unwrap();
+            let state = state_of(["Up", "Down", "Left"].map(|name| {
+                let mut alert = alert(name, AlertState::Firing, &[]);
+                alert.incident = (name != "Left").then_some(IncidentId(1));
+                alert
+            }));
+            let mut selection = select(&state, &filter, time("2026-11-22T17:00:00Z"));
+            let labels = |name| Labels::from_pairs([("alertname", name)]);
+            let group_labels = Labels::from_pairs([("host", "a")]);
+            selection.incidents.insert(IncidentId(1), (group_labels, labels("Up")));
+            serde_json::to_value(group(&selection, &filter)).unwrap()
+        };
+        let groups = selection("");
+        assert_eq!(groups.as_array().map(Vec::len), Some(2));
+        assert_eq!(groups[0]["labels"], json!({}));
+        assert_eq!(groups[0]["receiver"], json!({"name": "default"}));
+        assert_eq!(groups[0]["alerts"][0]["labels"]["alertname"], "Left");
+        assert_eq!(groups[1]["labels"], json!({"host": "a"}));
+        assert_eq!(groups[1]["receiver"], json!({"name": "hook"}));
+        assert_eq!(groups[1]["alerts"].as_array().map(Vec::len), Some(2));
+        assert_eq!(groups[1]["routeLabels"], json!({}));
+        assert_eq!(selection("receiver=hook").as_array().map(Vec::len), Some(1));
+    }
+}
