@@ -23,3 +23,4 @@ pub mod api;
 pub mod config;
 pub mod telemetry;
 
+pub mod cli;

@@ -1,3 +1,7 @@
 //! The program `watchkeeper`: hands over to the command line at once.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    watchkeeper::cli::main()
+}

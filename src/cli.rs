@@ -1,0 +1,435 @@
+//! The command line: one file for each command.
+
+pub mod alert;
+pub mod check;
+pub mod client;
+pub mod completions;
+pub mod demo;
+pub mod explain;
+pub mod failure;
+pub mod incident;
+pub mod output;
+pub mod problem;
+pub mod runbook;
+pub mod serve;
+pub mod silence;
+pub mod test;
+
+use clap::{CommandFactory, Parser};
+use client::Client;
+use failure::{Failure, Result};
+use output::{Output, OutputArgument, field, say};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keeps the watch over production: alerts in, incidents, known fixes, problems and service
+/// levels out.
+#[derive(Debug, Parser)]
+#[command(name = "watchkeeper", bin_name = "watchkeeper", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// The server to talk to; its token is taken from `WATCHKEEPER_TOKEN`
+    #[arg(long, global = true, env = "WATCHKEEPER_URL", value_name = "URL")]
+    #[arg(default_value = "http://127.0.0.1:9377")]
+    server: String,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 good, 1 findings or refused, 2 wrong usage or \
+    configuration, 3 server not reached, 4 not allowed.";
+
+/// Everything that the program can do.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve(ServeArguments),
+    /// Watch a seeded day of a shop in a daemon of its own
+    Demo(demo::Arguments),
+    /// Validate configuration and rules
+    Check {
+        /// Files and folders; `watchkeeper.yaml` and `rules` if not told
+        paths: Vec<PathBuf>,
+        /// The form of the output: table, json or yaml
+        #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+        output: check::Output,
+    },
+    /// Run the tests written in rule files
+    Test {
+        /// Files and folders; `rules` if not told
+        paths: Vec<PathBuf>,
+    },
+    #[command(flatten)]
+    Remote(Remote),
+    /// Print a completion script
+    Completions {
+        /// The shell to print it for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What is asked of a running server, over its REST API.
+#[derive(Debug, clap::Subcommand)]
+enum Remote {
+    /// List, show and send alerts
+    #[command(alias = "alerts")]
+    Alert(Noun<alert::Command>),
+    /// List, add and expire silences
+    #[command(alias = "silences")]
+    Silence(Noun<silence::Command>),
+    /// List incidents and work on them
+    #[command(alias = "incidents")]
+    Incident(Noun<incident::Command>),
+    /// List problems and decide on them
+    #[command(alias = "problems")]
+    Problem(Noun<problem::Command>),
+    /// List runbooks, run them, decide on their executions
+    #[command(alias = "runbooks")]
+    Runbook(Noun<runbook::Command>),
+    /// Say why: of an alert, incident, problem, execution or notification
+    Explain {
+        /// A fingerprint, INC-42, PRB-7, EXE-9 or NTF-12
+        #[arg(value_parser = parse_any_id)]
+        id: String,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+}
+
+/// The commands on one kind of object.
+#[derive(Debug, clap::Args)]
+struct Noun<C: clap::Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    output: OutputArgument,
+}
+
+/// What the daemon is told.
+#[derive(Debug, clap::Args)]
+struct ServeArguments {
+    /// Settings; built-in defaults if not told
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder; `./data` if not told
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The rules folder; `./rules` if not told
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
+    /// Where to listen; port 0 = any free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Write the log as JSON
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Who gives a command.
+#[derive(Debug, clap::Args)]
+pub struct By {
+    /// Who says so; not needed with a token, which has a name
+    #[arg(long, env = "USER", default_value = "cli", hide_env_values = true)]
+    by: String,
+}
+
+impl By {
+    /// The name; never empty.
+    pub fn name(&self) -> &str {
+        if self.by.is_empty() { "cli" } else { &self.by }
+    }
+}
+
+/// Reads the command line, does what it says, and tells how it went.
+pub fn main() -> ExitCode {
+    client::choose_cryptography();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output; a reader that left is no error.
+            error.print().unwrap_or(());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let Some(command) = arguments.command else {
+        let help = Arguments::command().render_help();
+        return finish(output::print(&help.to_string()));
+    };
+    match command {
+        Command::Serve(it) => finish_daemon(serve::run(&it.into())),
+        Command::Demo(it) => finish_daemon(demo::run(&it)),
+        Command::Check { paths, output } => check::run(&paths, output),
+        Command::Test { paths } => finish_daemon(test::run(&paths)),
+        Command::Remote(it) => finish(talk(&arguments.server, it)),
+        Command::Completions { shell } => {
+            finish(completions::run(shell, &mut Arguments::command()))
+        }
+    }
+}
+
+/// Carries out a command by asking the server.
+fn talk(server: &str, command: Remote) -> Result<()> {
+    let client = Client::new(server, std::env::var("WATCHKEEPER_TOKEN").ok())?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        match command {
+            Remote::Alert(it) => alert::run(&client, it.command, it.output.output).await,
+            Remote::Silence(it) => silence::run(&client, it.command, it.output.output).await,
+            Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
+            Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
+            Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
+            Remote::Explain { id, output } => explain::run(&client, &id, output.output).await,
+        }
+    })
+}
+
+impl From<ServeArguments> for serve::Options {
+    fn from(it: ServeArguments) -> Self {
+        Self {
+            config: it.config,
+            data: it.data,
+            rules: it.rules,
+            listen: it.listen,
+            log_json: it.log_json,
+        }
+    }
+}
+
+/// A change to one or more objects of a kind.
+pub struct Change<'a> {
+    /// The kind's path, for example `incidents`.
+    pub kind: &'a str,
+    /// What is done, for example `ack`.
+    pub verb: &'a str,
+    /// What is sent.
+    pub body: Value,
+}
+
+/// Makes the same change to each object, and prints each. One that is refused does not keep the
+/// others from being changed; the first failure is the result.
+pub async fn change_each(
+    client: &Client,
+    change: &Change<'_>,
+    ids: &[String],
+    output: Output,
+) -> Result<()> {
+    let mut result = Ok(());
+    for id in ids {
+        let changed = client.post(&[change.kind, id, change.verb], change.body.clone()).await;
+        match changed.and_then(|it| output::show(&it, output, changed_line)) {
+            Ok(()) => {}
+            Err(failure) if result.is_ok() => result = Err(failure),
+            Err(failure) => say(&failure.report()),
+        }
+    }
+    result
+}
+
+/// What a changed object is now, in a line.
+fn changed_line(object: &Value, _: jiff::Timestamp) -> String {
+    let name = [field(object, "title"), field(object, "runbook")].concat();
+    format!("{}  {}  {name}", field(object, "id"), field(object, "state")).trim().to_owned()
+}
+
+/// Reads `NAME=VALUE`.
+pub fn parse_pair(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("expected `NAME=VALUE`, not `{text}`")),
+    }
+}
+
+/// Reads the id of an incident as people type it: `INC-42`, `inc-42` or `42`.
+pub fn parse_incident(text: &str) -> std::result::Result<String, String> {
+    parse_number("INC", text)
+}
+
+/// Reads the id of a problem: `PRB-7`, `prb-7` or `7`.
+pub fn parse_problem(text: &str) -> std::result::Result<String, String> {
+    parse_number("PRB", text)
+}
+
+/// Reads the id of an execution: `EXE-9`, `exe-9` or `9`.
+pub fn parse_execution(text: &str) -> std::result::Result<String, String> {
+    parse_number("EXE", text)
+}
+
+fn parse_number(kind: &str, text: &str) -> std::result::Result<String, String> {
+    let id = text.trim().to_ascii_uppercase();
+    let number = id.strip_prefix(kind).and_then(|it| it.strip_prefix('-')).unwrap_or(&id);
+    match number.parse::<u64>() {
+        Ok(number) => Ok(format!("{kind}-{number}")),
+        Err(_) => Err(format!("expected `{kind}-` and a number, not `{text}`")),
+    }
+}
+
+/// Reads the id of anything that can be explained; a fingerprint is hexadecimal in small letters.
+fn parse_any_id(text: &str) -> std::result::Result<String, String> {
+    let id = text.trim();
+    if let Some((kind, _)) = id.split_once('-') {
+        return parse_number(&kind.to_ascii_uppercase(), id);
+    }
+    let fingerprint = id.to_ascii_lowercase();
+    match fingerprint.parse::<crate::domain::label::Fingerprint>() {
+        Ok(_) => Ok(fingerprint),
+        Err(_) => Err("expected INC-42, PRB-7, EXE-9, NTF-12 or an alert's fingerprint, \
+                       16 hexadecimal digits (`watchkeeper alert list` shows them)"
+            .to_owned()),
+    }
+}
+
+/// Reads a limit: at least one.
+pub fn parse_limit(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number from 1".to_owned()),
+        Ok(limit) => Ok(limit),
+    }
+}
+
+/// Reports a failure and gives its exit code.
+fn finish(result: Result<()>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let code = failure.exit_code();
+    if code != 0 {
+        say(&failure.report());
+    }
+    ExitCode::from(code)
+}
+
+/// Reports why a daemon ended.
+fn finish_daemon(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(error) => match error.downcast::<Failure>() {
+            Ok(failure) => finish(Err(failure)),
+            Err(error) => {
+                say(&format!("error: {}", output::plain(&format!("{error:#}"))));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> std::result::Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        for line in [
+            "watchkeeper",
+            "watchkeeper serve --config a --data b --rules c --listen 127.0.0.1:0 --log-json",
+            "watchkeeper demo --speed 720 --seed 7 --headless --listen 127.0.0.1:0",
+            "watchkeeper check rules watchkeeper.yaml -o json",
+            "watchkeeper test rules",
+            "watchkeeper alert list --state firing,resolved --incident INC-1 a=b c=~d -o json",
+            "watchkeeper alert send Down instance=a --annotation summary=x --resolve",
+            "watchkeeper alert send a=b --starts-at 2026-01-01T00:00:00Z",
+            "watchkeeper silence list --expired -o yaml",
+            "watchkeeper silence add a=b --duration 1h --comment c --author d",
+            "watchkeeper silence expire 1 2",
+            "watchkeeper incident list --state open,acknowledged --priority P1 --service s --limit 5",
+            "watchkeeper incident list --all --server http://127.0.0.1:1 -o json",
+            "watchkeeper --server http://127.0.0.1:1 incident -o json show INC-1",
+            "watchkeeper incident ack INC-1 INC-2 --by me",
+            "watchkeeper incident assign INC-1 ann",
+            "watchkeeper incident note INC-1 text",
+            "watchkeeper incident merge INC-1 INC-2 INC-3",
+            "watchkeeper incident split INC-1 00ff",
+            "watchkeeper incident resolve INC-1 --reason x",
+            "watchkeeper incident reopen INC-1",
+            "watchkeeper problem detect -o json",
+            "watchkeeper problem link PRB-1 INC-1 INC-2",
+            "watchkeeper problem reject PRB-1 --reason x",
+            "watchkeeper runbook run restart -p unit=web --incident INC-1",
+            "watchkeeper runbook dry-run restart -p unit=web",
+            "watchkeeper runbook approve EXE-1",
+            "watchkeeper runbook logs EXE-1 --follow",
+            "watchkeeper runbook stop-all --reason x",
+            "watchkeeper explain INC-1 -o json",
+            "watchkeeper incidents list",
+            "watchkeeper incident show 1",
+            "watchkeeper completions bash",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn ids_are_read_as_people_type_them() {
+        for text in ["INC-42", "inc-42", " 42 "] {
+            assert_eq!(parse_incident(text).unwrap(), "INC-42");
+        }
+        for text in ["PRB-4", "INC-", "INC42", "-1", "", "4 2"] {
+            assert!(parse_incident(text).unwrap_err().contains("`INC-` and a number"), "{text}");
+        }
+        assert_eq!(parse_any_id("exe-9").unwrap(), "EXE-9");
+        assert_eq!(parse_any_id("00FF00FF00FF00FF").unwrap(), "00ff00ff00ff00ff");
+        for text in ["", "INC", "INC-x", "42", "00fg00ff00ff00ff"] {
+            assert!(parse_any_id(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_code_2_and_help_is_0() {
+        for (line, code) in [
+            ("watchkeeper nothing", 2),
+            ("watchkeeper incident", 2),
+            ("watchkeeper incident ack", 2),
+            ("watchkeeper incident list --limit 0", 2),
+            ("watchkeeper incident list -o xml", 2),
+            ("watchkeeper alert list notamatcher", 2),
+            ("watchkeeper silence add a=b --duration 1h", 2),
+            ("watchkeeper silence add a=b --duration 1y --comment c", 2),
+            ("watchkeeper runbook stop-all", 2),
+            ("watchkeeper --token secret incident list", 2),
+            ("watchkeeper --help", 0),
+            ("watchkeeper incident --help", 0),
+            ("watchkeeper --version", 0),
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn pairs_need_a_name() {
+        assert_eq!(parse_pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(parse_pair("=b").is_err() && parse_pair("ab").is_err());
+    }
+
+    #[tokio::test]
+    async fn one_refusal_does_not_keep_the_others_from_being_changed() {
+        use axum::extract::Path;
+        use axum::http::StatusCode;
+        use std::sync::{Arc, Mutex};
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        let router = axum::Router::new().route(
+            "/api/v1/incidents/{id}/ack",
+            axum::routing::post(move |Path(id): Path<String>| async move {
+                log.lock().unwrap().push(id.clone());
+                match id.as_str() {
+                    "INC-1" => (StatusCode::CONFLICT, r#"{"error": {"message": "closed"}}"#),
+                    _ => (StatusCode::OK, "{}"),
+                }
+            }),
+        );
+        let client = client::tests::serve(router).await;
+        let change =
+            Change { kind: "incidents", verb: "ack", body: serde_json::json!({"by": "x"}) };
+        let ids = ["INC-1".to_owned(), "INC-2".to_owned()];
+        let failure = change_each(&client, &change, &ids, Output::Json).await.unwrap_err();
+        assert_eq!((failure.exit_code(), failure.to_string()), (1, "closed".to_owned()));
+        assert_eq!(*seen.lock().unwrap(), ids);
+    }
+}

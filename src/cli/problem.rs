@@ -1,0 +1,227 @@
+//! The commands on problems: list, show, detect, accept, reject, link, close.
+
+use super::By;
+use super::client::{Client, Listing};
+use super::failure::Result;
+use super::incident::{time_and_age, timeline};
+use super::output::{self, Output, age, card, entries, field, seconds, section, text};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// What to do with problems.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List problems: all but rejected and resolved ones, unless told otherwise
+    List {
+        /// Only in these states: proposed, accepted, rejected, `known_error`, ...
+        #[arg(long, value_delimiter = ',', value_name = "STATE")]
+        state: Vec<String>,
+        /// In every state
+        #[arg(long, conflicts_with = "state")]
+        all: bool,
+        /// The most to list
+        #[arg(long, default_value_t = 100, value_parser = super::parse_limit)]
+        limit: usize,
+    },
+    /// Show one problem with its incidents
+    Show {
+        /// For example PRB-7
+        #[arg(value_parser = super::parse_problem)]
+        id: String,
+    },
+    /// Look for recurring problems now, and list what is known
+    Detect {
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Say that proposals are right
+    Accept {
+        /// For example PRB-7
+        #[arg(required = true, value_name = "ID", value_parser = super::parse_problem)]
+        ids: Vec<String>,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Say that proposals are wrong; they are not made again
+    Reject {
+        /// For example PRB-7
+        #[arg(required = true, value_name = "ID", value_parser = super::parse_problem)]
+        ids: Vec<String>,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Add incidents to a problem
+    Link {
+        /// For example PRB-7
+        #[arg(value_parser = super::parse_problem)]
+        id: String,
+        /// For example INC-42
+        #[arg(required = true, value_name = "INCIDENT", value_parser = super::parse_incident)]
+        incidents: Vec<String>,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Say that the causes are gone
+    Close {
+        /// For example PRB-7
+        #[arg(required = true, value_name = "ID", value_parser = super::parse_problem)]
+        ids: Vec<String>,
+        /// How
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+}
+
+/// Does it.
+pub async fn run(client: &Client, command: Command, output: Output) -> Result<()> {
+    let (ids, verb, body) = match command {
+        Command::List { state, all, limit } => {
+            let query = [("state", states(&state, all))];
+            let listing = Listing { path: &["problems"], query: &query, limit };
+            let listing = client.list(&listing).await?;
+            let narrowed = all || !state.is_empty();
+            if output == Output::Table && !narrowed && output::items(&listing).is_empty() {
+                output::say(
+                    "no problem is open; `problem detect` looks for some, `--all` lists all",
+                );
+                return Ok(());
+            }
+            return output::list(&listing, output, problem_table);
+        }
+        Command::Show { id } => {
+            let problem = client.get(&["problems", &id], &[]).await?;
+            return output::show(&problem, output, problem_card);
+        }
+        Command::Detect { by } => {
+            let known = client.post(&["problems", "detect"], json!({"by": by.name()})).await?;
+            return output::list(&known, output, problem_table);
+        }
+        Command::Link { id, incidents, by } => {
+            let ids = [id];
+            for incident in incidents {
+                let body = json!({"by": by.name(), "incident": incident});
+                let change = super::Change { kind: "problems", verb: "link", body };
+                super::change_each(client, &change, &ids, output).await?;
+            }
+            return Ok(());
+        }
+        Command::Accept { ids, by } => (ids, "accept", json!({"by": by.name()})),
+        Command::Reject { ids, reason, by } => {
+            (ids, "reject", json!({"by": by.name(), "reason": reason}))
+        }
+        Command::Close { ids, reason, by } => {
+            (ids, "close", json!({"by": by.name(), "reason": reason}))
+        }
+    };
+    super::change_each(client, &super::Change { kind: "problems", verb, body }, &ids, output).await
+}
+
+/// The states to list, with commas; empty = every state.
+fn states(asked: &[String], all: bool) -> String {
+    match (all, asked) {
+        (true, _) => String::new(),
+        (false, []) => "proposed,accepted,known_error,fix_planned".to_owned(),
+        (false, asked) => asked.join(","),
+    }
+}
+
+fn problem_table(listing: &Value, now: Timestamp) -> String {
+    let rows = output::items(listing).iter().map(|it| {
+        vec![
+            field(it, "id"),
+            field(it, "state"),
+            count(it),
+            age(it, "last_seen", now),
+            period(it),
+            field(it, "confidence"),
+            field(it, "title"),
+        ]
+    });
+    let header = ["ID", "STATE", "COUNT", "LAST", "EVERY", "CONFIDENCE", "TITLE"];
+    output::table(&header, rows.collect())
+}
+
+fn count(problem: &Value) -> String {
+    match field(problem, "count") {
+        it if it.is_empty() => entries(problem, "incidents").len().to_string(),
+        it => it,
+    }
+}
+
+fn period(problem: &Value) -> String {
+    problem.get("period_seconds").and_then(Value::as_i64).map(seconds).unwrap_or_default()
+}
+
+fn confidence(problem: &Value) -> String {
+    match field(problem, "confidence") {
+        it if it.is_empty() => it,
+        it => format!("{it} of 1000"),
+    }
+}
+
+fn problem_card(problem: &Value, now: Timestamp) -> String {
+    let of = |name: &str| field(problem, name);
+    let mut out = format!("{}  {}\n\n", of("id"), of("title"));
+    out.push_str(&card(&[
+        ("state", of("state")),
+        ("confidence", confidence(problem)),
+        ("count", count(problem)),
+        ("first seen", time_and_age(problem, "first_seen", now)),
+        ("last seen", time_and_age(problem, "last_seen", now)),
+        ("detected", time_and_age(problem, "detected_at", now)),
+        ("every", period(problem)),
+        ("next expected", output::moment(problem, "next_expected_at")),
+        ("incidents", of("incidents")),
+        ("reason", of("reason")),
+    ]));
+    let why: Vec<String> = match problem.get("why") {
+        Some(Value::Array(reasons)) => reasons.iter().map(text).collect(),
+        Some(Value::Null) | None => Vec::new(),
+        Some(reason) => vec![text(reason)],
+    };
+    out.push_str(&section("why", &why));
+    out.push_str(&section("timeline", &timeline(problem)));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_is_left_out_unless_asked_for() {
+        let asked = ["rejected".to_owned(), "resolved".to_owned()];
+        assert_eq!(states(&[], false), "proposed,accepted,known_error,fix_planned");
+        assert_eq!(states(&asked, false), "rejected,resolved");
+        assert_eq!(states(&[], true), "");
+    }
+
+    #[test]
+    fn a_problem_is_shown_with_its_reasons() {
+        let problem = json!({
+            "id": "PRB-1", "title": "QueueStuck on mailer", "state": "proposed",
+            "incidents": ["INC-1", "INC-4"], "period_seconds": 10_800, "confidence": 912,
+            "last_seen": "2026-01-01T00:00:00Z", "why": ["2 of 2 share alertname"],
+        });
+        let now: Timestamp = "2026-01-01T02:00:00Z".parse().unwrap();
+        let table = problem_table(&json!({"items": [problem]}), now);
+        for word in ["PRB-1", "proposed", "2h", "3h", "912", "QueueStuck on mailer"] {
+            assert!(table.contains(word), "{word} in {table}");
+        }
+        let card = problem_card(&problem, now);
+        for line in ["incidents      INC-1, INC-4", "\nwhy\n  2 of 2 share alertname\n"] {
+            assert!(card.contains(line), "{line} in {card}");
+        }
+        problem_card(&Value::Null, now);
+    }
+}

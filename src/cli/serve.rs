@@ -1,0 +1,279 @@
+//! The command `serve`: the daemon, put together.
+
+use super::{check, output};
+use crate::act::{self, Performer};
+use crate::api::{self, Access, Reloader, ResolvedToken, alertmanager};
+use crate::config::{self, Checked, Level, Settings};
+use crate::domain::event::Event;
+use crate::domain::rules::RuleSet;
+use crate::engine::{self, Handle};
+use crate::ingest;
+use crate::store;
+use crate::telemetry::{LogFormat, Metrics, start_logging};
+use anyhow::Context as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// What the daemon is told by its command line.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The settings file.
+    pub config: Option<PathBuf>,
+    /// The data folder.
+    pub data: Option<PathBuf>,
+    /// The rules folder.
+    pub rules: Option<PathBuf>,
+    /// Where to listen.
+    pub listen: Option<String>,
+    /// Whether the log is JSON.
+    pub log_json: bool,
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    start_logging(if options.log_json { LogFormat::Json } else { LogFormat::Text });
+    let Some(settings) = settings_of(options)? else { return Ok(ExitCode::from(2)) };
+    let checked = config::read_rules_for(&settings);
+    tell(&checked);
+    let Some(rules) = checked.value else {
+        output::say("the daemon does not start on rules with errors");
+        return Ok(ExitCode::from(2));
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(settings, rules));
+    // A step's reader or a lingering connection must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// The settings of the file, with what the command line says in their place.
+fn settings_of(options: &Options) -> anyhow::Result<Option<Settings>> {
+    let checked = config::read_settings(options.config.as_deref());
+    tell(&checked);
+    let Some(mut settings) = checked.value else { return Ok(None) };
+    if let Some(data) = &options.data {
+        settings.data.clone_from(data);
+    }
+    if let Some(rules) = &options.rules {
+        settings.rules.clone_from(rules);
+    }
+    if let Some(listen) = &options.listen {
+        settings.listen = listen
+            .parse()
+            .with_context(|| format!("--listen takes an address and a port, not `{listen}`"))?;
+    }
+    if let Err(reason) = settings.validate() {
+        output::say(&format!("error: {reason}"));
+        return Ok(None);
+    }
+    Ok(Some(settings))
+}
+
+/// Prints what the files' check found.
+fn tell<T>(checked: &Checked<T>) {
+    if !checked.findings.is_empty() {
+        output::say(&check::text(&checked.findings));
+    }
+}
+
+async fn serve(settings: Settings, rules: RuleSet) -> anyhow::Result<()> {
+    let tokens = (settings.tokens.iter())
+        .map(|it| {
+            let token = config::read_token(it)?;
+            Ok(ResolvedToken { name: it.name.clone(), role: it.role, token })
+        })
+        .collect::<Result<Vec<_>, config::Error>>()?;
+    let metrics = Metrics::new();
+    let handle = start_engine(&settings, &metrics)?;
+    // While the disk is full the rules of the last run hold, and these are tried again.
+    let loaded = load(&handle, rules).await;
+    if let Err(error) = &loaded {
+        tracing::error!(%error, "the rules were read, but are not in force yet");
+    }
+    metrics.reload(loaded.is_ok());
+
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on `{}`", settings.listen))?;
+    let address = listener.local_addr()?;
+    let stopping = CancellationToken::new();
+    let (reload, reloads) = mpsc::channel(4);
+    let reloading =
+        tokio::spawn(reload_on_change(settings.clone(), handle.clone(), metrics.clone(), reloads));
+    let external_url = settings.external_url.clone();
+    let started_at = jiff::Timestamp::now();
+    let context = api::Context {
+        handle: handle.clone(),
+        metrics: metrics.clone(),
+        access: Arc::new(Access { listen: address, external_url, tokens }),
+        reloader: Reloader(reload),
+        stopping: stopping.clone(),
+        started_at,
+    };
+    let doors = vec![
+        ingest::routes(Arc::new(ingest::Door::new(handle.clone(), metrics))),
+        alertmanager::routes(Arc::new(alertmanager::Context {
+            handle: handle.clone(),
+            version: settings.alertmanager_version.clone(),
+            started_at,
+        })),
+    ];
+    announce(&settings.data, address);
+    let told = stopping.clone();
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        told.cancel();
+    });
+    api::serve(listener, api::assemble(context, doors), stopping.cancelled_owned()).await?;
+    reloading.abort();
+    handle.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle> {
+    let http_allow = settings.http_allow.clone();
+    let performer =
+        Performer::new(act::Options { http_allow }).map_err(|error| anyhow::anyhow!(error))?;
+    std::fs::create_dir_all(&settings.data)
+        .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
+    let folder = settings.data.join("store");
+    let open = move || -> Result<Arc<dyn store::Store>, store::Error> {
+        Ok(Arc::new(store::sled::open(&folder, store::sled::Options::default())?))
+    };
+    let options = engine::Options {
+        open: Box::new(open),
+        performer,
+        metrics: metrics.clone(),
+        retention_seconds: settings.retention_seconds,
+    };
+    Ok(engine::start(options)?)
+}
+
+/// Tells the engine new rules, unless they are those in force.
+async fn load(handle: &Handle, rules: RuleSet) -> Result<(), engine::SubmitError> {
+    if handle.peek(|state| *state.rules == rules) {
+        return Ok(());
+    }
+    let revision = rules.revision.clone();
+    handle.submit(vec![Event::RulesLoaded(Arc::new(rules))]).await?;
+    handle.settle().await?;
+    tracing::info!(revision, "rules loaded");
+    Ok(())
+}
+
+/// How soon rules that could not be taken, because the disk was full, are tried again.
+const RELOAD_AGAIN: Duration = Duration::from_secs(2);
+
+/// Why rules are not in force.
+enum Unloaded {
+    /// They have errors.
+    Bad(String),
+    /// The log could not take them.
+    NotTaken(String),
+}
+
+/// Reads the rules again when the files change or somebody asks. All or nothing: rules with errors
+/// leave the old ones in force.
+async fn reload_on_change(
+    settings: Settings,
+    handle: Handle,
+    metrics: Metrics,
+    mut asked: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
+) {
+    let (notice, mut notices) = mpsc::channel(1);
+    let folders = [settings.rules.clone(), config::models_beside(&settings.rules)];
+    let watcher = config::watch(folders.to_vec(), notice);
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, "changes of the rules are not seen; reload by POST /-/reload");
+    }
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    // At once: the files may have changed between their first reading and the watch over them.
+    let mut again = Some(Duration::ZERO);
+    loop {
+        let done = tokio::select! {
+            Some(done) = asked.recv() => Some(done),
+            Some(()) = notices.recv() => None,
+            () = hang_up(&mut hangup) => None,
+            () = sleep(again) => None,
+        };
+        let result = reload(&settings, &handle).await;
+        metrics.reload(result.is_ok());
+        again = matches!(result, Err(Unloaded::NotTaken(_))).then_some(RELOAD_AGAIN);
+        let result = result.map_err(|error| match error {
+            Unloaded::Bad(text) => {
+                tracing::error!("the rules have errors; the old ones stay in force\n{text}");
+                text
+            }
+            Unloaded::NotTaken(text) => {
+                tracing::warn!("the rules are not in force yet, and are tried again: {text}");
+                text
+            }
+        });
+        if let Some(done) = done {
+            done.send(result).unwrap_or_default();
+        }
+    }
+}
+
+async fn hang_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+    match hangup {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for so long; for ever, if not told.
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn reload(settings: &Settings, handle: &Handle) -> Result<String, Unloaded> {
+    let checking = settings.clone();
+    let checked = tokio::task::spawn_blocking(move || config::read_rules_for(&checking));
+    let checked = checked.await.map_err(|error| Unloaded::Bad(error.to_string()))?;
+    let files = checked.files;
+    let Some(rules) = checked.value else {
+        return Err(Unloaded::Bad(check::text(&checked.findings)));
+    };
+    let warnings = checked.findings.iter().filter(|it| it.level == Level::Warning).count();
+    let revision = rules.revision.clone();
+    load(handle, rules).await.map_err(|error| Unloaded::NotTaken(error.to_string()))?;
+    Ok(format!("{files} files loaded, revision {revision}, {warnings} warnings"))
+}
+
+/// Says where we listen: on stderr for people, in a file for programs. A full disk must not keep
+/// the daemon from starting: what it knows can still be read.
+fn announce(data: &Path, address: SocketAddr) {
+    let url = format!("http://{address}");
+    let file = data.join("listen");
+    if let Err(error) = std::fs::write(&file, format!("{url}\n")) {
+        tracing::warn!(%error, file = %file.display(), "the address could not be written down");
+    }
+    output::say(&format!("listening on {url}"));
+}
+
+/// Returns at Ctrl-C or at a stop order of the system.
+async fn wait_for_signal() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::error!("signals cannot be heard; end the process to stop it");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+}

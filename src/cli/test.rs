@@ -1,0 +1,262 @@
+//! The command `test`: runs the tests written in rule files, under a virtual clock.
+//!
+//! Nothing is performed: every step of a runbook and every delivery counts as done at once.
+
+use super::check;
+use super::output;
+use crate::config::{self, ExpectedAlert, ExpectedIncident, RuleTest, TestExpectation, TestFact};
+use crate::domain::alert::Alert;
+use crate::domain::effect::{Effect, Outcome, OutcomeKind, PlannedEffect};
+use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert};
+use crate::domain::execution::{Execution, ExecutionId};
+use crate::domain::incident::{Incident, IncidentId};
+use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::rules::{RuleRef, RuleSet};
+use crate::domain::{Closed, State};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// A rule that asks for itself again and again at one time is stopped after this many turns.
+const TURNS_MAX: usize = 100_000;
+
+/// How a test ended.
+#[derive(Clone, Debug)]
+pub struct TestOutcome {
+    /// The test's name and place.
+    pub rule: Arc<RuleRef>,
+    /// What was not as expected, with what was there; empty = passed.
+    pub failures: Vec<String>,
+}
+
+/// Runs the tests of files and folders; without any, of `rules`. Exits with 1 if one fails, 2 if
+/// the files have errors.
+pub fn run(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let paths = if paths.is_empty() { vec![PathBuf::from("rules")] } else { paths.to_vec() };
+    let checked = config::check_paths(&paths);
+    let (Some(rules), Some(tests)) = (checked.value, config::read_tests(&paths).value) else {
+        output::say(&check::text(&checked.findings));
+        return Ok(ExitCode::from(2));
+    };
+    let outcomes = run_tests(&rules, &tests);
+    let failed = outcomes.iter().filter(|it| !it.failures.is_empty()).count();
+    let passed = outcomes.len() - failed;
+    let lines = outcomes.iter().map(line).collect::<String>();
+    let text = format!("{lines}{} tests, {passed} passed, {failed} failed\n", outcomes.len());
+    output::print(&text)?;
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How a test ended, for people.
+fn line(outcome: &TestOutcome) -> String {
+    let word = if outcome.failures.is_empty() { "ok   " } else { "FAIL " };
+    let mut lines = vec![format!("{word} {}", outcome.rule)];
+    lines.extend(outcome.failures.iter().map(|it| format!("      {it}")));
+    lines.join("\n") + "\n"
+}
+
+/// Runs tests against rules.
+pub fn run_tests(rules: &RuleSet, tests: &[RuleTest]) -> Vec<TestOutcome> {
+    tests.iter().map(|test| run_test(rules, test)).collect()
+}
+
+fn run_test(rules: &RuleSet, test: &RuleTest) -> TestOutcome {
+    let mut world = World { now: test.start, ..World::default() };
+    world.apply(&Event::RulesLoaded(Arc::new(rules.clone())));
+    let mut failures = Vec::new();
+    let mut input = test.input.iter().peekable();
+    for expectation in &test.expect {
+        while let Some(next) = input.next_if(|it| it.at_seconds <= expectation.at_seconds) {
+            world.go_to(at(test, next.at_seconds));
+            world.apply(&delivery(&next.fact, world.now));
+        }
+        world.go_to(at(test, expectation.at_seconds));
+        let place =
+            format!("{}:{}: at {} s", test.rule.file, expectation.line, expectation.at_seconds);
+        failures.extend(world.compare(expectation).into_iter().map(|it| format!("{place}: {it}")));
+    }
+    TestOutcome { rule: test.rule.clone(), failures }
+}
+
+fn at(test: &RuleTest, seconds: u32) -> Timestamp {
+    let since = SignedDuration::from_secs(seconds.into());
+    test.start.checked_add(since).unwrap_or(Timestamp::MAX)
+}
+
+fn delivery(fact: &TestFact, now: Timestamp) -> Event {
+    let (labels, ends) = match fact {
+        TestFact::Fires(labels) => (labels, Ends::WhenTold),
+        TestFact::Resolves(labels) => (labels, Ends::At(now)),
+    };
+    let alert = ReceivedAlert {
+        labels: labels.clone(),
+        annotations: Labels::default(),
+        starts_at: None,
+        ends,
+        generator_url: "".into(),
+    };
+    Event::AlertsReceived(AlertBatch {
+        source: "test".into(),
+        alerts: vec![alert],
+        rejected: vec![],
+    })
+}
+
+/// The state under its virtual clock, and what has left it.
+#[derive(Default)]
+struct World {
+    now: Timestamp,
+    state: State,
+    closed_alerts: BTreeMap<Fingerprint, Alert>,
+    closed_incidents: BTreeMap<IncidentId, Incident>,
+    closed_executions: BTreeMap<ExecutionId, Execution>,
+}
+
+impl World {
+    /// Applies a fact and, at the same time, the results of what it orders.
+    fn apply(&mut self, event: &Event) {
+        let mut effects = self.state.apply(self.now, event).effects;
+        for _ in 0..TURNS_MAX {
+            let Some(effect) = effects.pop() else { break };
+            let finished =
+                Event::EffectFinished { key: effect.key.clone(), outcome: done(&effect) };
+            effects.extend(self.state.apply(self.now, &finished).effects);
+        }
+        for closed in self.state.take_changes().closed {
+            match closed {
+                Closed::Alert(it) => drop(self.closed_alerts.insert(it.fingerprint, *it)),
+                Closed::Incident(it) => drop(self.closed_incidents.insert(it.id, *it)),
+                Closed::Execution(it) => drop(self.closed_executions.insert(it.id, *it)),
+                Closed::Silence(_) | Closed::Notification(_) => {}
+            }
+        }
+    }
+
+    /// Lets time pass, with every timer at its time.
+    fn go_to(&mut self, until: Timestamp) {
+        for _ in 0..TURNS_MAX {
+            match self.state.next_wakeup().filter(|it| *it <= until) {
+                Some(at) => {
+                    self.now = self.now.max(at);
+                    self.apply(&Event::Woken);
+                }
+                None => break,
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// What is not as expected.
+    fn compare(&self, expected: &TestExpectation) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut rest: BTreeMap<IncidentId, &Incident> =
+            (self.closed_incidents.iter().chain(&self.state.incidents))
+                .map(|(id, it)| (*id, it))
+                .collect();
+        for wanted in &expected.incidents {
+            match rest.iter().find(|(_, it)| fits(wanted, it)).map(|(id, _)| *id) {
+                Some(id) => drop(rest.remove(&id)),
+                None => failures.push(format!(
+                    "no incident is {}; there are: {}",
+                    shown(wanted),
+                    self.incidents()
+                )),
+            }
+        }
+        if expected.incidents_exact && failures.is_empty() && !rest.is_empty() {
+            failures.push(format!("more incidents than expected; there are: {}", self.incidents()));
+        }
+        for wanted in &expected.executions {
+            let mut all = self.closed_executions.values().chain(self.state.executions.values());
+            let found = all.any(|it| {
+                it.runbook.rule.name == wanted.runbook
+                    && wanted.state.is_none_or(|state| state == it.state)
+            });
+            if !found {
+                let state = wanted.state.map_or("", |it| it.as_str());
+                failures.push(format!(
+                    "runbook {} has no execution {state}; there are: {}",
+                    wanted.runbook,
+                    self.executions()
+                ));
+            }
+        }
+        failures.extend(expected.alerts.iter().filter_map(|it| self.compare_alert(it)));
+        failures
+    }
+
+    fn compare_alert(&self, wanted: &ExpectedAlert) -> Option<String> {
+        let fingerprint = wanted.labels.fingerprint();
+        let found =
+            self.state.alerts.get(&fingerprint).or_else(|| self.closed_alerts.get(&fingerprint));
+        let Some(alert) = found else {
+            return Some(format!("there is no alert {}", wanted.labels));
+        };
+        let disposition = wanted.disposition.filter(|it| *it != alert.disposition())?;
+        let (wanted, is) = (disposition.as_str(), alert.disposition().as_str());
+        Some(format!("alert {} is {is}, not {wanted}", alert.labels))
+    }
+
+    fn incidents(&self) -> String {
+        let all = self.closed_incidents.values().chain(self.state.incidents.values());
+        list(all.map(|it| {
+            format!(
+                "{} {} `{}` {} {} alert_count {} rule {}",
+                it.id,
+                it.state.as_str(),
+                it.title,
+                it.severity.as_str(),
+                it.priority,
+                it.alert_count,
+                it.opened_by.name
+            )
+        }))
+    }
+
+    fn executions(&self) -> String {
+        let all = self.closed_executions.values().chain(self.state.executions.values());
+        list(all.map(|it| format!("{} {} ({})", it.runbook.rule.name, it.state.as_str(), it.why)))
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() { "none".to_owned() } else { items.join("; ") }
+}
+
+fn fits(wanted: &ExpectedIncident, it: &Incident) -> bool {
+    wanted.state.is_none_or(|state| state == it.state)
+        && wanted.alert_count.is_none_or(|count| count == it.alert_count)
+        && wanted.rule.as_ref().is_none_or(|rule| *rule == it.opened_by.name)
+        && wanted.title.as_ref().is_none_or(|title| *title == it.title)
+        && wanted.severity.is_none_or(|severity| severity == it.severity)
+        && wanted.priority.is_none_or(|priority| priority == it.priority)
+}
+
+fn shown(wanted: &ExpectedIncident) -> String {
+    let mut parts = Vec::new();
+    parts.extend(wanted.state.map(|it| it.as_str().to_owned()));
+    parts.extend(wanted.title.as_ref().map(|it| format!("`{it}`")));
+    parts.extend(wanted.severity.map(|it| it.as_str().to_owned()));
+    parts.extend(wanted.priority.map(|it| it.to_string()));
+    parts.extend(wanted.alert_count.map(|it| format!("alert_count {it}")));
+    parts.extend(wanted.rule.as_ref().map(|it| format!("rule {it}")));
+    parts.join(" ")
+}
+
+/// The result that every effect has in a test.
+fn done(effect: &PlannedEffect) -> Outcome {
+    let detail = match &effect.effect {
+        Effect::RunStep { .. } => "not performed: this is a test",
+        Effect::StopStep { .. } | Effect::Deliver { .. } | Effect::DetectProblems { .. } => "",
+    };
+    Outcome {
+        result: OutcomeKind::Succeeded,
+        detail: detail.to_owned(),
+        output_tail: String::new(),
+        code: None,
+        duration_milliseconds: 0,
+    }
+}
