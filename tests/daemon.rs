@@ -1,0 +1,43 @@
+//! Black-box tests: the real binary on a free port, with real neighbours, and what it must never do.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::print_stderr, reason = "a failed test shows what the daemon said")]
+
+#[path = "daemon/http.rs"]
+mod http;
+#[path = "daemon/support.rs"]
+mod support;
+#[path = "daemon/tools.rs"]
+mod tools;
+
+#[path = "daemon/access.rs"]
+mod access;
+#[path = "daemon/account.rs"]
+mod account;
+#[path = "daemon/alertmanager.rs"]
+mod alertmanager;
+#[path = "daemon/amtool.rs"]
+mod amtool;
+#[path = "daemon/cli.rs"]
+mod cli;
+#[path = "daemon/disk_full.rs"]
+mod disk_full;
+#[path = "daemon/explain.rs"]
+mod explain;
+#[path = "daemon/intake.rs"]
+mod intake;
+#[path = "daemon/kill.rs"]
+mod kill;
+#[path = "daemon/prometheus.rs"]
+mod prometheus;
+#[path = "daemon/reload.rs"]
+mod reload;
+#[path = "daemon/replay.rs"]
+mod replay;
+#[path = "daemon/runbook.rs"]
+mod runbook;
+#[path = "daemon/starting_set.rs"]
+mod starting_set;
+#[path = "daemon/stop.rs"]
+mod stop;
+#[path = "daemon/web_safety.rs"]
+mod web_safety;

@@ -1,0 +1,94 @@
+//! The Alertmanager API beside a real Alertmanager: the same alerts must look the same.
+
+use crate::http;
+use crate::support::{Daemon, firing};
+use crate::tools::alertmanager;
+use serde_json::{Value, json};
+
+fn sets() -> Vec<Value> {
+    vec![
+        firing(&[("alertname", "bar"), ("instance", "a"), ("severity", "critical")]),
+        firing(&[("alertname", "Disk full"), ("mount", "/var/lib"), ("env", "prod")]),
+        firing(&[("alertname", "Umlaut"), ("owner", "Jörg"), ("empty", "")]),
+        firing(&[("a", "1"), ("alertname", "Quote"), ("text", "say \"hi\"\\n")]),
+    ]
+}
+
+/// What must be equal between the two.
+fn essence(alerts: &Value) -> Vec<Value> {
+    let mut all: Vec<Value> = alerts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            json!({"fingerprint": it["fingerprint"], "labels": it["labels"],
+                "annotations": it["annotations"], "silencedBy": it["status"]["silencedBy"],
+                "inhibitedBy": it["status"]["inhibitedBy"]})
+        })
+        .collect();
+    all.sort_by_key(|it| it["fingerprint"].as_str().unwrap().to_owned());
+    all
+}
+
+#[test]
+fn alerts_look_as_in_a_real_alertmanager() {
+    let daemon = Daemon::start("");
+    let real = alertmanager(daemon.folder.path(), "http://127.0.0.1:9/");
+    let body = json!(sets()).to_string();
+    let headers = [("content-type", "application/json")];
+    for address in [daemon.address, real.address] {
+        let path = "/api/v2/alerts";
+        let reply = http::send(address, "POST", path, &headers, body.as_bytes()).unwrap();
+        assert_eq!((reply.status, reply.body.as_str()), (200, ""), "{address}");
+    }
+    let ours = daemon.get("/api/v2/alerts");
+    let theirs = real.get("/api/v2/alerts");
+    assert_eq!(essence(&ours), essence(&theirs));
+    assert_eq!(essence(&ours).len(), 4);
+    let known = ours.as_array().unwrap().iter().any(|it| it["fingerprint"] == "732b30836e261245");
+    assert!(known, "{ours}");
+    for alert in ours.as_array().unwrap() {
+        assert_eq!(alert["status"]["state"], "active", "{alert}");
+        for key in ["startsAt", "endsAt", "updatedAt", "receivers"] {
+            assert!(!alert[key].is_null(), "{key}: {alert}");
+        }
+    }
+    for filter in ["alertname=%22bar%22", "env=~%22pr.%2A%22", "alertname!=%22bar%22", "env=%22%22"]
+    {
+        let path = format!("/api/v2/alerts?filter={filter}");
+        assert_eq!(essence(&daemon.get(&path)), essence(&real.get(&path)), "{filter}");
+    }
+}
+
+#[test]
+fn silences_behave_as_in_a_real_alertmanager() {
+    let daemon = Daemon::start("");
+    let real = alertmanager(daemon.folder.path(), "http://127.0.0.1:9/");
+    let matcher = |value: &str| json!([{"name": "a", "value": value, "isRegex": false}]);
+    let silence = |matchers: Value, starts: &str, ends: &str| {
+        json!({"matchers": matchers, "startsAt": starts, "endsAt": ends,
+            "createdBy": "ann", "comment": "work"})
+    };
+    let future = "2099-01-01T00:00:00Z";
+    let cases = [
+        silence(matcher("b"), "2026-01-01T00:00:00Z", future),
+        silence(matcher("b"), "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+        silence(matcher("b"), future, "2098-01-01T00:00:00Z"),
+        silence(json!([]), "2026-01-01T00:00:00Z", future),
+        silence(matcher(""), "2026-01-01T00:00:00Z", future),
+    ];
+    let headers = [("content-type", "application/json")];
+    for case in cases {
+        let body = case.to_string();
+        let post = |address| {
+            let path = "/api/v2/silences";
+            http::send(address, "POST", path, &headers, body.as_bytes()).unwrap()
+        };
+        let (ours, theirs) = (post(daemon.address), post(real.address));
+        assert_eq!(ours.status, theirs.status, "{body}: {} / {}", ours.body, theirs.body);
+    }
+    let path = "/api/v2/silence/2f3f4a5c-0000-4000-8000-000000000000";
+    let ours = http::send(daemon.address, "GET", path, &[], b"").unwrap();
+    let theirs = http::send(real.address, "GET", path, &[], b"").unwrap();
+    assert_eq!((ours.status, theirs.status), (404, 404));
+}

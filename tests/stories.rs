@@ -1,0 +1,52 @@
+//! The stories in `tests/stories/`: run by the command that users run their own tests with.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn test(file: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_watchkeeper")).arg("test").arg(file).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let (out, error) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(error))
+}
+
+#[test]
+fn every_story_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    files.retain(|it| it.extension().is_some_and(|it| it == "yaml"));
+    files.sort();
+    assert!(files.len() >= 8, "{files:?}");
+    let mut failed = Vec::new();
+    for file in files {
+        let output = test(&file);
+        if !output.status.success() {
+            failed.push(format!("{}\n{}", file.display(), text(&output)));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_story_that_does_not_hold_is_told() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("wrong.yaml");
+    let story = "tests:
+  - name: never true
+    start: 2026-01-01T00:00:00Z
+    input: [{at: 0s, alert: {alertname: Down, service: shop}}]
+    expect: [{at: 10s, incidents: [{alert_count: 2}]}]
+";
+    fs::write(&file, story).unwrap();
+    let output = test(&file);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("never true"), "{}", text(&output));
+    fs::write(&file, story.replace("alert_count: 2", "alert_count: 1")).unwrap();
+    let output = test(&file);
+    assert!(output.status.success(), "{}", text(&output));
+}
