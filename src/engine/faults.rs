@@ -23,6 +23,8 @@ const GOOD: u8 = 0;
 const FULL: u8 = 1;
 /// It writes, and says that it failed.
 const FAILING: u8 = 2;
+/// It takes new records, but no results of turns.
+const NO_COMMIT: u8 = 3;
 
 /// A real store that fails when told to.
 struct Moody {
@@ -34,6 +36,7 @@ impl Store for Moody {
     fn write(&self, batch: &Batch) -> Result<(), Error> {
         match self.mood.load(Ordering::SeqCst) {
             FULL => Err(Error::Full("the test says so".to_owned())),
+            NO_COMMIT if batch.commit.is_some() => Err(Error::Full("the test says so".to_owned())),
             FAILING => {
                 self.inner.write(batch)?;
                 Err(Error::Failed("the test says so".to_owned()))
@@ -383,4 +386,55 @@ async fn an_incident_is_open_when_its_alert_is_read_back() {
     }
     handle.stop().await;
     check_replay(&place);
+}
+
+/// A fact that leaves a trace: it is counted, and it makes a turn.
+fn fact(seq: u64) -> Vec<Event> {
+    vec![Event::RecordPoisoned { seq, reason: "a test".to_owned() }]
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(2), what).await.expect("it takes too long")
+}
+
+async fn until_ready(handle: &Handle) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while handle.health().not_ready.is_some() {
+        assert!(Instant::now() < deadline, "it does not recover");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_survives_every_kind_of_trouble_and_nobody_waits_for_it() {
+    let place = Place::new();
+    let handle = place.start();
+    let mut taken = 0;
+    for trouble in [NO_COMMIT, FULL, FAILING, NO_COMMIT] {
+        soon(handle.submit(fact(1))).await.unwrap();
+        taken += 1;
+        place.set(trouble);
+        let (submitted, settled) =
+            tokio::join!(soon(handle.submit(fact(2))), soon(handle.settle()));
+        taken += u64::from(submitted.is_ok());
+        settled.unwrap();
+        soon(handle.settle()).await.unwrap();
+        soon(handle.settle()).await.unwrap();
+        assert!(handle.health().not_ready.is_some(), "the trouble is not told");
+        assert!(soon(handle.submit(fact(3))).await.is_err());
+        place.set(GOOD);
+        until_ready(&handle).await;
+    }
+    soon(handle.settle()).await.unwrap();
+    handle.stop().await;
+    drop(handle);
+    let store = place.open().unwrap();
+    let loaded = store.load().unwrap();
+    let records = store.records(0, usize::MAX).unwrap();
+    let facts = records.iter().filter(|it| it.events == fact(1) || it.events == fact(2));
+    assert!(facts.count() as u64 >= taken);
+    assert_eq!(loaded.watermark, loaded.last_seq, "all that was taken is decided");
+    let decided: Vec<u64> =
+        store.turns(0, usize::MAX).unwrap().iter().filter_map(|(_, it)| it.seq).collect();
+    assert_eq!(decided, (1..=loaded.last_seq).collect::<Vec<_>>(), "each once, in order");
 }
