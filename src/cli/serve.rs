@@ -40,14 +40,16 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     start_logging(if options.log_json { LogFormat::Json } else { LogFormat::Text });
     let Some(settings) = settings_of(options)? else { return Ok(ExitCode::from(2)) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Before the rules are read, so that a change in the meantime is seen.
+    let watch = runtime.block_on(async { RulesWatch::begin(&settings) });
     let checked = config::read_rules_for(&settings);
     tell(&checked);
     let Some(rules) = checked.value else {
         output::say("the daemon does not start on rules with errors");
         return Ok(ExitCode::from(2));
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(settings, rules));
+    let result = runtime.block_on(serve(settings, rules, watch));
     // A step's reader or a lingering connection must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result.map(|()| ExitCode::SUCCESS)
@@ -83,7 +85,7 @@ fn tell<T>(checked: &Checked<T>) {
     }
 }
 
-async fn serve(settings: Settings, rules: RuleSet) -> anyhow::Result<()> {
+async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow::Result<()> {
     let tokens = (settings.tokens.iter())
         .map(|it| {
             let token = config::read_token(it)?;
@@ -105,8 +107,10 @@ async fn serve(settings: Settings, rules: RuleSet) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let stopping = CancellationToken::new();
     let (reload, reloads) = mpsc::channel(4);
-    let reloading =
-        tokio::spawn(reload_on_change(settings.clone(), handle.clone(), metrics.clone(), reloads));
+    let again = loaded.is_err().then_some(RELOAD_AGAIN);
+    let reloader =
+        Reloads { settings: settings.clone(), handle: handle.clone(), metrics: metrics.clone() };
+    let reloading = tokio::spawn(reloader.on_change(watch, reloads, again));
     let external_url = settings.external_url.clone();
     let started_at = jiff::Timestamp::now();
     let context = api::Context {
@@ -180,45 +184,65 @@ enum Unloaded {
     NotTaken(String),
 }
 
-/// Reads the rules again when the files change or somebody asks. All or nothing: rules with errors
-/// leave the old ones in force.
-async fn reload_on_change(
+/// The watch over the rules' files.
+struct RulesWatch {
+    /// Watches until it is dropped.
+    watcher: Result<config::Watcher, config::Error>,
+    notices: mpsc::Receiver<()>,
+}
+
+impl RulesWatch {
+    /// Begins to watch. Must be called within a tokio runtime.
+    fn begin(settings: &Settings) -> Self {
+        let (notice, notices) = mpsc::channel(1);
+        let folders = vec![settings.rules.clone(), config::models_beside(&settings.rules)];
+        Self { watcher: config::watch(folders, notice), notices }
+    }
+}
+
+/// Who reads the rules again.
+struct Reloads {
     settings: Settings,
     handle: Handle,
     metrics: Metrics,
-    mut asked: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
-) {
-    let (notice, mut notices) = mpsc::channel(1);
-    let folders = [settings.rules.clone(), config::models_beside(&settings.rules)];
-    let watcher = config::watch(folders.to_vec(), notice);
-    if let Err(error) = &watcher {
-        tracing::warn!(%error, "changes of the rules are not seen; reload by POST /-/reload");
-    }
-    let mut hangup = signal(SignalKind::hangup()).ok();
-    // At once: the files may have changed between their first reading and the watch over them.
-    let mut again = Some(Duration::ZERO);
-    loop {
-        let done = tokio::select! {
-            Some(done) = asked.recv() => Some(done),
-            Some(()) = notices.recv() => None,
-            () = hang_up(&mut hangup) => None,
-            () = sleep(again) => None,
-        };
-        let result = reload(&settings, &handle).await;
-        metrics.reload(result.is_ok());
-        again = matches!(result, Err(Unloaded::NotTaken(_))).then_some(RELOAD_AGAIN);
-        let result = result.map_err(|error| match error {
-            Unloaded::Bad(text) => {
-                tracing::error!("the rules have errors; the old ones stay in force\n{text}");
-                text
+}
+
+impl Reloads {
+    /// Reads the rules again when the files change, somebody asks, or it is time to try `again`.
+    /// All or nothing: rules with errors leave the old ones in force.
+    async fn on_change(
+        self,
+        mut watch: RulesWatch,
+        mut asked: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
+        mut again: Option<Duration>,
+    ) {
+        if let Err(error) = &watch.watcher {
+            tracing::warn!(%error, "changes of the rules are not seen; reload by POST /-/reload");
+        }
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        loop {
+            let done = tokio::select! {
+                Some(done) = asked.recv() => Some(done),
+                Some(()) = watch.notices.recv() => None,
+                () = hang_up(&mut hangup) => None,
+                () = sleep(again) => None,
+            };
+            let result = reload(&self.settings, &self.handle).await;
+            self.metrics.reload(result.is_ok());
+            again = matches!(result, Err(Unloaded::NotTaken(_))).then_some(RELOAD_AGAIN);
+            let result = result.map_err(|error| match error {
+                Unloaded::Bad(text) => {
+                    tracing::error!("the rules have errors; the old ones stay in force\n{text}");
+                    text
+                }
+                Unloaded::NotTaken(text) => {
+                    tracing::warn!("the rules are not in force yet, and are tried again: {text}");
+                    text
+                }
+            });
+            if let Some(done) = done {
+                done.send(result).unwrap_or_default();
             }
-            Unloaded::NotTaken(text) => {
-                tracing::warn!("the rules are not in force yet, and are tried again: {text}");
-                text
-            }
-        });
-        if let Some(done) = done {
-            done.send(result).unwrap_or_default();
         }
     }
 }
