@@ -217,6 +217,7 @@ pub(super) const KEPT_SECONDS: i64 = 15 * 60;
 
 /// What a source says of an alert, with its times made plain.
 struct Word {
+    fingerprint: Fingerprint,
     firing: bool,
     starts_at: Timestamp,
     /// `None` = the source will tell.
@@ -243,7 +244,7 @@ impl State {
         received: &ReceivedAlert,
     ) -> Disposition {
         let word = self.make_plain(now, received);
-        let fingerprint = received.labels.fingerprint();
+        let fingerprint = word.fingerprint;
         let was_firing = self.alerts.get(&fingerprint).map(|it| it.state == AlertState::Firing);
         let firing = self.note_word(now, source, received, &word);
         match (was_firing, firing) {
@@ -272,7 +273,7 @@ impl State {
             Ends::WhenTold => (true, None),
         };
         let starts_at = received.starts_at.unwrap_or_else(|| ends_at.map_or(now, |it| it.min(now)));
-        Word { firing, starts_at, ends_at }
+        Word { fingerprint: received.labels.fingerprint(), firing, starts_at, ends_at }
     }
 
     /// Writes down what a source says. Returns whether any source now says that the alert fires.
@@ -283,7 +284,7 @@ impl State {
         received: &ReceivedAlert,
         word: &Word,
     ) -> bool {
-        let fingerprint = received.labels.fingerprint();
+        let fingerprint = word.fingerprint;
         if !self.alerts.contains_key(&fingerprint) {
             self.add_alert(now, received, word);
         }
@@ -316,7 +317,7 @@ impl State {
 
     /// Makes room for an alert that was not at hand.
     fn add_alert(&mut self, now: Timestamp, received: &ReceivedAlert, word: &Word) {
-        let fingerprint = received.labels.fingerprint();
+        let fingerprint = word.fingerprint;
         if self.pages.get(&self.memory.page).is_none_or(|it| it.len() >= PAGE_ALERTS_MAX) {
             self.memory.page += 1;
             self.changes.objects.insert(ObjectKey::Memory);
@@ -431,7 +432,8 @@ impl State {
             self.touch_alert(now, fingerprint);
             return;
         }
-        let word = Word { firing: false, starts_at: alert.starts_at, ends_at: Some(now) };
+        let starts_at = alert.starts_at;
+        let word = Word { fingerprint, firing: false, starts_at, ends_at: Some(now) };
         let disposition = self.end_alert(now, fingerprint, AlertState::Expired, &word);
         self.turn.counts.push(Count::Alert(disposition));
     }
