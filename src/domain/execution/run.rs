@@ -221,13 +221,7 @@ impl State {
         by: &str,
         id: ExecutionId,
     ) -> Reply {
-        let execution = self.known_execution(id)?;
-        if !matches!(execution.state, ExecutionState::Proposed | ExecutionState::WaitingApproval) {
-            return Err(wrong_state(execution));
-        }
-        if let Some(execution) = self.executions.get_mut(&id) {
-            by.clone_into(&mut execution.decided_by);
-        }
+        self.take_answer(by, id)?;
         self.log_execution(now, id, by, "approved");
         self.try_start(now, id);
         Ok(Accepted::Object(ObjectKey::Execution(id)))
@@ -241,6 +235,13 @@ impl State {
         id: ExecutionId,
         reason: &str,
     ) -> Reply {
+        self.take_answer(by, id)?;
+        self.end_execution(now, id, ExecutionState::Denied, &with_reason(by, "denied it", reason));
+        Ok(Accepted::Object(ObjectKey::Execution(id)))
+    }
+
+    /// Writes down who answered the question that an execution waits with.
+    fn take_answer(&mut self, by: &str, id: ExecutionId) -> Result<(), Refusal> {
         let execution = self.known_execution(id)?;
         if !matches!(execution.state, ExecutionState::Proposed | ExecutionState::WaitingApproval) {
             return Err(wrong_state(execution));
@@ -248,8 +249,7 @@ impl State {
         if let Some(execution) = self.executions.get_mut(&id) {
             by.clone_into(&mut execution.decided_by);
         }
-        self.end_execution(now, id, ExecutionState::Denied, &with_reason(by, "denied it", reason));
-        Ok(Accepted::Object(ObjectKey::Execution(id)))
+        Ok(())
     }
 
     /// A person stops it.
