@@ -13,6 +13,7 @@ mod overlay;
 mod perform;
 mod persist;
 pub mod replay;
+pub mod stepped;
 mod watch;
 
 use crate::act::Performer;
@@ -26,6 +27,7 @@ pub use persist::name_of;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 use tokio::sync::{oneshot, watch as live};
 
 /// How many messages may wait. A sender that finds no room is told to come again.
@@ -61,6 +63,7 @@ enum Message {
 }
 
 /// What all may look at.
+#[derive(Default)]
 struct Shared {
     state: RwLock<State>,
     store: RwLock<Option<Arc<dyn Store>>>,
@@ -117,15 +120,17 @@ pub struct Health {
 /// decided, and goes on. Effects are performed on the current tokio runtime.
 pub fn start(options: Options) -> Result<Handle, store::Error> {
     let (messages, inbox) = std::sync::mpsc::sync_channel(MESSAGES_MAX);
-    let shared = Arc::new(Shared {
-        state: RwLock::default(),
-        store: RwLock::new(None),
-        health: Mutex::default(),
-        ahead_milliseconds: AtomicI64::new(0),
-    });
+    let shared = Arc::<Shared>::default();
     let (announce, changes) = live::channel(0);
-    let runner = perform::Runner::new(&options, messages.clone(), shared.clone());
-    let watch = watch::Watch::open(options, runner, shared.clone(), announce)?;
+    let hand = perform::RuntimeHand::new(&options, messages.clone(), shared.clone());
+    let ground = watch::Ground {
+        open: options.open,
+        runner: perform::Runner::new(Box::new(hand)),
+        metrics: options.metrics,
+        retention_seconds: options.retention_seconds,
+        hands: clock::Hands::Machine(Instant::now()),
+    };
+    let watch = watch::Watch::open(ground, shared.clone(), announce)?;
     std::thread::Builder::new()
         .name("watch".to_owned())
         .spawn(move || watch.run(&inbox))

@@ -31,32 +31,25 @@ enum Lane {
     Free,
 }
 
-/// Performs effects and sends their results back as messages.
+/// Who does the deeds. Each result comes back as [`Message::EffectDone`].
+pub(super) trait Hand: Send {
+    /// Begins a deed, and does not wait for it.
+    fn begin(&self, effect: PlannedEffect);
+
+    /// Ends everything that is under way.
+    fn stop(&self);
+}
+
+/// Lets effects go, as many at once as their lanes allow.
 pub(super) struct Runner {
-    runtime: tokio::runtime::Handle,
-    performer: Performer,
-    metrics: Metrics,
-    messages: SyncSender<Message>,
-    shared: Arc<Shared>,
+    hand: Box<dyn Hand>,
     waiting: BTreeMap<Lane, VecDeque<PlannedEffect>>,
     under_way: BTreeMap<EffectKey, Lane>,
 }
 
 impl Runner {
-    pub(super) fn new(
-        options: &Options,
-        messages: SyncSender<Message>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self {
-            runtime: tokio::runtime::Handle::current(),
-            performer: options.performer.clone(),
-            metrics: options.metrics.clone(),
-            messages,
-            shared,
-            waiting: BTreeMap::new(),
-            under_way: BTreeMap::new(),
-        }
+    pub(super) fn new(hand: Box<dyn Hand>) -> Self {
+        Self { hand, waiting: BTreeMap::new(), under_way: BTreeMap::new() }
     }
 
     /// Whether an effect is waiting or under way in this process.
@@ -108,7 +101,7 @@ impl Runner {
                 let next = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front);
                 let Some(effect) = next else { break };
                 self.under_way.insert(effect.key.clone(), lane);
-                self.begin(effect);
+                self.hand.begin(effect);
             }
         }
     }
@@ -120,6 +113,37 @@ impl Runner {
 
     /// Ends everything that is under way.
     pub(super) fn stop(&self) {
+        self.hand.stop();
+    }
+}
+
+/// Does deeds on the current tokio runtime.
+pub(super) struct RuntimeHand {
+    runtime: tokio::runtime::Handle,
+    performer: Performer,
+    metrics: Metrics,
+    messages: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl RuntimeHand {
+    pub(super) fn new(
+        options: &Options,
+        messages: SyncSender<Message>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            runtime: tokio::runtime::Handle::current(),
+            performer: options.performer.clone(),
+            metrics: options.metrics.clone(),
+            messages,
+            shared,
+        }
+    }
+}
+
+impl Hand for RuntimeHand {
+    fn stop(&self) {
         self.runtime.block_on(self.performer.stop_all());
     }
 

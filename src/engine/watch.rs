@@ -3,9 +3,9 @@
 mod recover;
 mod write;
 
-use super::clock::Clock;
+use super::clock::{Clock, Hands};
 use super::perform::{Runner, outcome};
-use super::{CommandError, Message, OpenStore, Options, Shared, SubmitError, persist};
+use super::{CommandError, Message, OpenStore, Shared, SubmitError, persist};
 use crate::domain::effect::{EffectKey, OutcomeKind, PlannedEffect};
 use crate::domain::event::Event;
 use crate::domain::{Accepted, State};
@@ -13,11 +13,12 @@ use crate::store::{Commit, Error, Record, Store, Turn};
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch as live};
 
 /// The longest time that a result waits for its commit when nobody waits for it.
@@ -63,7 +64,8 @@ struct Undurable {
     /// With the record of the command; `None` = it waited for an effect.
     replies: Vec<(Option<u64>, oneshot::Sender<Answer>, Answer)>,
     settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
-    since: Option<Instant>,
+    /// By the steady hand of the clock.
+    since: Option<Duration>,
 }
 
 impl Undurable {
@@ -77,7 +79,16 @@ impl Undurable {
     }
 }
 
-/// The watch.
+/// What a watch stands on.
+pub(super) struct Ground {
+    pub(super) open: OpenStore,
+    pub(super) runner: Runner,
+    pub(super) metrics: Metrics,
+    pub(super) retention_seconds: u64,
+    pub(super) hands: Hands,
+}
+
+/// The watch. What it keeps as a [`Duration`] is a time by the steady hand of its clock.
 pub(super) struct Watch {
     open: OpenStore,
     store: Option<Arc<dyn Store>>,
@@ -100,35 +111,34 @@ pub(super) struct Watch {
     /// How often applying a record panicked.
     panics: BTreeMap<u64, u32>,
     /// No timer is woken before this, because deciding at one panicked.
-    timers_rest_until: Option<Instant>,
+    timers_rest_until: Option<Duration>,
     /// The last record that was applied and is durable.
     watermark: u64,
     /// When the store failed, and why.
-    trouble: Option<(Instant, String)>,
+    trouble: Option<(Duration, String)>,
     /// Since when nobody could tell us anything, because the store failed.
     deaf_since: Option<Timestamp>,
     /// When the store's health was last looked at.
-    looked_at_store: Option<Instant>,
-    retained: Instant,
+    looked_at_store: Option<Duration>,
+    retained: Duration,
 }
 
 impl Watch {
     /// Opens the store and brings everything back.
     pub(super) fn open(
-        options: Options,
-        runner: Runner,
+        ground: Ground,
         shared: Arc<Shared>,
         changed: live::Sender<u64>,
     ) -> Result<Self, Error> {
-        let retention = i64::try_from(options.retention_seconds).unwrap_or(i64::MAX);
+        let retention = i64::try_from(ground.retention_seconds).unwrap_or(i64::MAX);
+        let clock = Clock::start(ground.hands, Timestamp::MIN);
         let mut watch = Self {
-            open: options.open,
+            open: ground.open,
             store: None,
             shared,
-            runner,
-            metrics: options.metrics,
+            runner: ground.runner,
+            metrics: ground.metrics,
             changed,
-            clock: Clock::start(Timestamp::MIN),
             retention: jiff::SignedDuration::from_secs(retention),
             last_seq: 0,
             undurable: Undurable::default(),
@@ -142,7 +152,8 @@ impl Watch {
             trouble: None,
             deaf_since: None,
             looked_at_store: None,
-            retained: Instant::now(),
+            retained: clock.steady(),
+            clock,
         };
         let last_seen = watch.recover()?;
         watch.own_facts.insert(0, vec![Event::WatchStarted { last_seen }]);
@@ -152,28 +163,33 @@ impl Watch {
     /// Goes round until told to stop.
     pub(super) fn run(mut self, inbox: &Receiver<Message>) {
         loop {
-            let round = self.listen(inbox);
-            let stop = self.go_round(round);
-            if let Some(done) = stop {
-                // Nothing more begins; results that are known are decided at the next start.
-                self.to_claim.clear();
-                let own = std::mem::take(&mut self.own_facts);
-                let own = own.into_iter().map(|it| (it, Waiter::Nobody)).collect();
-                self.write_and_release(own, true);
-                self.runner.stop();
-                self.shared.set_store(None);
-                drop(self.store.take());
-                done.send(()).unwrap_or_default();
+            let wait = self.patience();
+            if self.step(inbox, wait).is_break() {
                 return;
             }
         }
     }
 
+    /// Waits for messages and goes round once; breaks off when that was the last round.
+    pub(super) fn step(&mut self, inbox: &Receiver<Message>, wait: Duration) -> ControlFlow<()> {
+        let round = self.listen(inbox, wait);
+        let Some(done) = self.go_round(round) else { return ControlFlow::Continue(()) };
+        // Nothing more begins; results that are known are decided at the next start.
+        self.to_claim.clear();
+        let own = std::mem::take(&mut self.own_facts);
+        let own = own.into_iter().map(|it| (it, Waiter::Nobody)).collect();
+        self.write_and_release(own, true);
+        self.runner.stop();
+        self.shared.set_store(None);
+        drop(self.store.take());
+        done.send(()).unwrap_or_default();
+        ControlFlow::Break(())
+    }
+
     /// Waits for messages until something is due, and takes what is there.
-    fn listen(&mut self, inbox: &Receiver<Message>) -> Round {
+    fn listen(&mut self, inbox: &Receiver<Message>, mut wait: Duration) -> Round {
         let mut round = Round::default();
         let mut alerts = 0;
-        let mut wait = self.patience();
         for _ in 0..ROUND_MESSAGES_MAX {
             match inbox.recv_timeout(wait) {
                 Ok(message) => alerts += self.sort(message, &mut round),
@@ -218,10 +234,12 @@ impl Watch {
     }
 
     /// How long to wait for the next message.
-    fn patience(&mut self) -> Duration {
+    pub(super) fn patience(&mut self) -> Duration {
         let idle = self.own_facts.is_empty() && self.to_claim.is_empty();
         if let Some((since, _)) = &self.trouble {
-            return RETRY_EVERY.saturating_sub(since.elapsed()).max(Duration::from_millis(1));
+            return RETRY_EVERY
+                .saturating_sub(self.clock.since(*since))
+                .max(Duration::from_millis(1));
         }
         if !idle || self.undurable.is_urgent() {
             return Duration::ZERO;
@@ -232,7 +250,7 @@ impl Watch {
             (true, _) | (false, None) => LOOK_EVERY,
         };
         let commit = (self.undurable.since)
-            .map_or(LOOK_EVERY, |since| COMMIT_EVERY.saturating_sub(since.elapsed()));
+            .map_or(LOOK_EVERY, |since| COMMIT_EVERY.saturating_sub(self.clock.since(since)));
         LOOK_EVERY.min(timer).min(commit)
     }
 
@@ -296,7 +314,7 @@ impl Watch {
         }
         if self.apply(now, None, &[Event::Woken]).is_err() {
             // Alerts are still taken and decided about; only what waits for a time waits longer.
-            self.timers_rest_until = Some(Instant::now() + TIMERS_REST);
+            self.timers_rest_until = Some(self.clock.steady() + TIMERS_REST);
             if let Err(error) = self.recover() {
                 self.fail(&error);
             }
@@ -304,7 +322,7 @@ impl Watch {
     }
 
     fn timers_rest(&self) -> bool {
-        self.timers_rest_until.is_some_and(|it| it > Instant::now())
+        self.timers_rest_until.is_some_and(|it| it > self.clock.steady())
     }
 
     /// Applies one record or wake-up as one turn. A panic is caught; the state is then unusable.
@@ -344,7 +362,7 @@ impl Watch {
             }
         }
         self.undurable.commit.turns.push(Turn { now, seq, poisoned: false });
-        self.undurable.since.get_or_insert_with(Instant::now);
+        self.undurable.since.get_or_insert_with(|| self.clock.steady());
         Ok(())
     }
 
@@ -366,10 +384,10 @@ impl Watch {
     fn note_health(&mut self) {
         let not_ready = self.trouble.as_ref().map(|(_, reason)| reason.clone());
         let effects_pending = self.runner.pending() + self.to_claim.len() as u64;
-        let is_time = self.looked_at_store.is_none_or(|it| it.elapsed() >= LOOK_EVERY);
+        let is_time = self.looked_at_store.is_none_or(|it| self.clock.since(it) >= LOOK_EVERY);
         let store = self.store.as_ref().filter(|_| is_time).map(|it| it.health());
         if is_time {
-            self.looked_at_store = Some(Instant::now());
+            self.looked_at_store = Some(self.clock.steady());
         }
         self.shared.note_health(|health| {
             health.not_ready = not_ready;
@@ -381,10 +399,10 @@ impl Watch {
     }
 
     fn retain(&mut self) {
-        if self.retained.elapsed() < RETAIN_EVERY || self.store.is_none() {
+        if self.clock.since(self.retained) < RETAIN_EVERY || self.store.is_none() {
             return;
         }
-        self.retained = Instant::now();
+        self.retained = self.clock.steady();
         let before = self.clock.now().checked_sub(self.retention).unwrap_or(Timestamp::MIN);
         let removed = self.store.as_ref().map(|it| it.retain(before, RETAIN_BUDGET));
         match removed {
@@ -392,6 +410,16 @@ impl Watch {
             Some(Err(error)) => self.fail(&error),
             Some(Ok(_)) | None => {}
         }
+    }
+
+    /// Whether everything that was decided is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.undurable.is_empty() && self.store.is_some()
+    }
+
+    /// The time.
+    pub(super) fn now(&mut self) -> Timestamp {
+        self.clock.now()
     }
 
     fn state(&self) -> std::sync::RwLockReadGuard<'_, State> {

@@ -5,11 +5,10 @@ use crate::domain::State;
 use crate::domain::effect::{EffectKey, PlannedEffect};
 use crate::domain::event::{CorrelationDomain, Event};
 use crate::engine::watch::RETRY_EVERY;
-use crate::engine::{SubmitError, clock::Clock, persist};
+use crate::engine::{SubmitError, persist};
 use crate::store::{Batch, Error, Record, Turn};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 /// How many records recovery reads at once.
 const PAGE: usize = 1000;
@@ -53,7 +52,7 @@ impl Watch {
         let base = last_turn_at.unwrap_or(Timestamp::MIN);
         let state = State::restore(persist::read_back(&loaded.objects)?, base);
         *write_lock(&self.shared) = state;
-        self.clock = Clock::start(base);
+        self.clock.restart(base);
         self.last_seq = loaded.last_seq;
         self.watermark = loaded.watermark;
         self.drop_undurable(was_open);
@@ -142,7 +141,7 @@ impl Watch {
         tracing::error!(seq, "the record is set aside: it cannot be decided about");
         let now = self.clock.now();
         self.undurable.commit.turns.push(Turn { now, seq: Some(seq), poisoned: true });
-        self.undurable.since.get_or_insert_with(Instant::now);
+        self.undurable.since.get_or_insert_with(|| self.clock.steady());
         if let Some(done) = self.commands.remove(&seq) {
             let error = SubmitError::Unavailable("deciding about it failed".to_owned());
             drop(done.send(Err(error.into())));
@@ -182,7 +181,7 @@ impl Watch {
     }
 
     fn note_trouble(&mut self, reason: String) {
-        self.trouble = Some((Instant::now(), reason));
+        self.trouble = Some((self.clock.steady(), reason));
         let now = self.clock.now();
         self.deaf_since.get_or_insert(now);
     }
@@ -199,7 +198,7 @@ impl Watch {
 
     /// Tries a failed store again, not too often. Tells whether the watch can go on.
     pub(super) fn try_to_mend(&mut self) -> bool {
-        if self.trouble.as_ref().is_some_and(|(since, _)| since.elapsed() < RETRY_EVERY) {
+        if self.trouble.as_ref().is_some_and(|(since, _)| self.clock.since(*since) < RETRY_EVERY) {
             return false;
         }
         let result =

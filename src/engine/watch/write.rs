@@ -6,7 +6,6 @@ use crate::domain::effect::{Effect, EffectKey};
 use crate::domain::event::{CorrelationDomain, Event};
 use crate::engine::{persist, watch::COMMIT_EVERY};
 use crate::store::{Batch, Error, Record};
-use std::time::Instant;
 
 impl Watch {
     /// Writes new records and, if it is time, what was decided before; then answers those who
@@ -16,7 +15,7 @@ impl Watch {
         records: Vec<(Vec<Event>, Waiter)>,
         now_please: bool,
     ) -> Option<Vec<Record>> {
-        let overdue = self.undurable.since.is_some_and(|it| it.elapsed() >= COMMIT_EVERY);
+        let overdue = self.undurable.since.is_some_and(|it| self.clock.since(it) >= COMMIT_EVERY);
         let ready = !self.undurable.is_empty()
             && (now_please || overdue || self.undurable.is_urgent() || !self.to_claim.is_empty());
         if ready {
@@ -79,7 +78,7 @@ impl Watch {
         let Some(store) = self.store.clone() else {
             return Err(Error::Failed("the store is not open".to_owned()));
         };
-        let begun = Instant::now();
+        let begun = self.clock.steady();
         let result = match store.write(batch) {
             Err(refused @ Error::Full(_))
                 if batch.commit.is_some() && !batch.appends.is_empty() =>
@@ -96,7 +95,7 @@ impl Watch {
             }
             other => other.map(|()| None),
         };
-        self.metrics.log_append_seconds(begun.elapsed().as_secs_f64());
+        self.metrics.log_append_seconds(self.clock.since(begun).as_secs_f64());
         result
     }
 
