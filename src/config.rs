@@ -56,7 +56,7 @@ pub struct Settings {
     pub data: PathBuf,
     /// The rules folder; `./rules` by default. `models/` is looked for beside it.
     pub rules: PathBuf,
-    /// `sled`.
+    /// What keeps the data: `sled` or `redb`; `sled` by default.
     pub engine: String,
     /// How long history and closed objects are kept, in seconds; 30 d by default.
     pub retention_seconds: u64,

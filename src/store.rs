@@ -3,13 +3,83 @@
 //! One value of [`Batch`] is one durable step. The committer (in `engine`) is the only writer; any
 //! thread may read. Nothing of an engine leaks through: no trees, no transactions, no clock.
 
+mod embedded;
+pub mod redb;
 pub mod sled;
 
 use crate::domain::effect::{EffectKey, PlannedEffect};
 use crate::domain::event::{CorrelationDomain, Event};
 use crate::domain::incident::TimelineEntry;
+pub use embedded::EmbeddedStore;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::str::FromStr;
+
+/// What keeps the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// sled 0.34, behind guards that make its acknowledgement durable.
+    Sled,
+    /// redb.
+    Redb,
+}
+
+impl Engine {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sled, Self::Redb];
+
+    /// Its name in settings and in the file `STORE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
+}
+
+impl FromStr for Engine {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|it| it.name() == name).ok_or_else(|| {
+            Error::Unusable(format!("not an engine of the store; take sled or redb: `{name}`"))
+        })
+    }
+}
+
+/// How a store in a folder is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How much memory the engine's page cache may take, in bytes.
+    pub cache_bytes: u64,
+    /// Below this much free space nothing new is taken in, in bytes. Results of turns and removals
+    /// go on in the space that the store has taken before; where the file system gives none ahead,
+    /// down to half and to a quarter of this.
+    pub free_bytes_min: u64,
+    /// Moves a damaged database away, never deletes it, and starts with an empty one; or goes on
+    /// with what is left, if only its end is lost. If not, a damaged database does not open.
+    pub set_aside_corrupt: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+            free_bytes_min: 4 * 1024 * 1024,
+            set_aside_corrupt: false,
+        }
+    }
+}
+
+/// Opens the store in `folder`, or makes it. Fails with [`Error::Unusable`] when a person must
+/// act, with [`Error::Full`] when there is no space even to open it.
+pub fn open(engine: Engine, folder: &Path, options: Options) -> Result<EmbeddedStore, Error> {
+    match engine {
+        Engine::Sled => sled::open(folder, options),
+        Engine::Redb => redb::open(folder, options),
+    }
+}
 
 /// Facts that were accepted together: the unit of durability and of order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -21,6 +21,8 @@ mod amtool;
 mod cli;
 #[path = "daemon/disk_full.rs"]
 mod disk_full;
+#[path = "daemon/engines.rs"]
+mod engines;
 #[path = "daemon/explain.rs"]
 mod explain;
 #[path = "daemon/intake.rs"]

@@ -17,8 +17,10 @@ use watchkeeper::domain::event::Event;
 use watchkeeper::domain::incident::TimelineEntry;
 use watchkeeper::engine::{self, Handle, SubmitError};
 use watchkeeper::ingest::{self, Door};
-use watchkeeper::store::sled::{Options, SledStore, open};
-use watchkeeper::store::{Batch, Error, Health, Kind, Loaded, Object, Record, Scope, Store, Turn};
+use watchkeeper::store::sled::open;
+use watchkeeper::store::{
+    Batch, EmbeddedStore, Error, Health, Kind, Loaded, Object, Options, Record, Scope, Store, Turn,
+};
 use watchkeeper::telemetry::Metrics;
 
 /// More than the engine lets wait.
@@ -44,7 +46,7 @@ impl Disk {
 }
 
 /// A real store on such a disk.
-struct SlowStore(SledStore, Arc<Disk>);
+struct SlowStore(EmbeddedStore, Arc<Disk>);
 
 impl Store for SlowStore {
     fn write(&self, batch: &Batch) -> Result<(), Error> {

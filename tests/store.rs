@@ -1,4 +1,4 @@
-//! What every engine behind `trait Store` must do. A second engine is one more line in `ENGINES`.
+//! What every engine behind `trait Store` must do. Another engine is one more line in `ENGINES`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::print_stdout, reason = "a test tells what it saw")]
 
@@ -8,13 +8,19 @@ mod contract;
 mod crash;
 #[path = "store/disk_full.rs"]
 mod disk_full;
+#[path = "store/folder.rs"]
+mod folder;
+#[path = "store/history.rs"]
+mod history;
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/redb.rs"]
+mod redb;
 #[path = "store/sled.rs"]
 mod sled;
 
 use std::path::Path;
-use watchkeeper::store::Store;
+use watchkeeper::store::{self, Store};
 
 /// How an engine opens a store in a folder.
 type Open<'a> = &'a dyn Fn(&Path) -> Box<dyn Store>;
@@ -23,12 +29,14 @@ type Open<'a> = &'a dyn Fn(&Path) -> Box<dyn Store>;
 type Engine = (&'static str, fn(&Path) -> Box<dyn Store>);
 
 /// All engines.
-const ENGINES: &[Engine] =
-    &[("sled", |folder| Box::new(watchkeeper::store::sled::open(folder, small()).unwrap()))];
+const ENGINES: &[Engine] = &[
+    ("sled", |folder| Box::new(store::open(store::Engine::Sled, folder, small()).unwrap())),
+    ("redb", |folder| Box::new(store::open(store::Engine::Redb, folder, small()).unwrap())),
+];
 
 /// Options for many small stores at once.
-fn small() -> watchkeeper::store::sled::Options {
-    watchkeeper::store::sled::Options { cache_bytes: 4 * 1024 * 1024, ..Default::default() }
+fn small() -> store::Options {
+    store::Options { cache_bytes: 4 * 1024 * 1024, ..Default::default() }
 }
 
 /// Runs a check on each engine, each in a new folder.

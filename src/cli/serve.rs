@@ -149,8 +149,9 @@ fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle
     std::fs::create_dir_all(&settings.data)
         .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
     let folder = settings.data.join("store");
+    let engine: store::Engine = settings.engine.parse()?;
     let open = move || -> Result<Arc<dyn store::Store>, store::Error> {
-        Ok(Arc::new(store::sled::open(&folder, store::sled::Options::default())?))
+        Ok(Arc::new(store::open(engine, &folder, store::Options::default())?))
     };
     let options = engine::Options {
         open: Box::new(open),

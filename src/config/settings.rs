@@ -140,15 +140,15 @@ fn store(reader: &mut Reader<'_>, node: &Node, settings: &mut Settings) {
     let Some(mut fields) = Fields::open(reader, node) else { return };
     if let Some(node) = fields.optional("engine") {
         let engine = reader.text(node);
-        if matches!(engine.as_str(), "redb" | "postgres" | "postgresql") {
+        if matches!(engine.as_str(), "postgres" | "postgresql") {
             reader.report_hint(
                 node.place,
                 Code::NotSupported,
                 format!("not supported yet by this version: the engine `{engine}`"),
-                "write `engine: sled`, or leave it out",
+                "write `engine: sled` or `engine: redb`, or leave it out",
             );
-        } else {
-            reader.word(node, &[("sled", ())]).unwrap_or_default();
+        } else if let Some(engine) = reader.word(node, &[("sled", "sled"), ("redb", "redb")]) {
+            engine.clone_into(&mut settings.engine);
         }
     }
     if let Some(node) = fields.optional("retention") {

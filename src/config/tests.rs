@@ -266,7 +266,9 @@ fn settings_that_are_wrong_are_found_with_their_place() {
         ("server: {listen: '0.0.0.0:9377'}", "WK0121 1:18"),
         ("server: {external_url: x}", "WK0120 1:24"),
         ("server: {lissen: 'x'}", "WK0103 1:10"),
-        ("store: {engine: redb}", "WK0107 1:17"),
+        ("store: {engine: sled, retention: 7d}", ""),
+        ("store: {engine: redb}", ""),
+        ("store: {engine: postgres}", "WK0107 1:17"),
         ("store: {engine: sqlite}", "WK0106 1:17"),
         ("store: {url: 'postgres://x'}", "WK0107 1:9"),
         ("store: {retention: 0d}", "WK0113 1:20"),
@@ -282,6 +284,13 @@ fn settings_that_are_wrong_are_found_with_their_place() {
         ("a: 1\n---\nb: 2\n", "WK0103 1:1|WK0102 3:1"),
     ];
     compare(&cases, |it| read_settings_text(it).findings);
+}
+
+#[test]
+fn the_engine_of_the_store_is_the_one_that_is_written() {
+    for (text, engine) in [("", "sled"), ("store: {engine: redb}", "redb")] {
+        assert_eq!(read_settings_text(text).value.unwrap().engine, engine);
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ const NO_COMMIT: u8 = 3;
 
 /// A real store that fails when told to.
 struct Moody {
-    inner: store::sled::SledStore,
+    inner: store::EmbeddedStore,
     mood: Arc<AtomicU8>,
 }
 
@@ -100,15 +100,15 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap(), mood: Arc::default() }
     }
 
-    fn open(&self) -> Result<store::sled::SledStore, Error> {
-        store::sled::open(&self.folder.path().join("store"), store::sled::Options::default())
+    fn open(&self) -> Result<store::EmbeddedStore, Error> {
+        store::sled::open(&self.folder.path().join("store"), store::Options::default())
     }
 
     fn start(&self) -> Handle {
         let (folder, mood) = (self.folder.path().join("store"), self.mood.clone());
         let options = Options {
             open: Box::new(move || {
-                let inner = store::sled::open(&folder, store::sled::Options::default())?;
+                let inner = store::sled::open(&folder, store::Options::default())?;
                 let store: Arc<dyn Store> = Arc::new(Moody { inner, mood: mood.clone() });
                 Ok(store)
             }),

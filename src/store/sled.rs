@@ -3,113 +3,91 @@
 //! sled's own `flush` is not durable against power loss: on Linux it only starts the write-back.
 //! So each write is followed by an `fdatasync` of the database's file, a new database is made
 //! aside and moved into place, and no value is so large that sled would put it into a file of its
-//! own (`encode`). sled cannot go on after an error: then the store must be opened again. So space
-//! is taken before a write, and a write that finds none is refused before sled sees it (`space`).
+//! own (`embedded::encode`). sled cannot go on after an error: then the store must be opened again.
+//! So space is taken before a write, and a write that finds none is refused before sled sees it
+//! (`space`).
 //!
 //! A reader sees a batch whole or not at all; it may see it a moment before it is durable.
 
-mod create;
-mod encode;
-mod keys;
-mod read;
-mod retain;
 mod space;
-mod witness;
-mod write;
 
-use super::{Batch, Error, Health, Kind, Loaded, Object, Record, Scope, Store, Turn};
-use crate::domain::incident::TimelineEntry;
-use encode::Staged;
-use jiff::Timestamp;
-use space::{Purpose, Space};
-use std::any::Any;
+use super::embedded::encode::Writes;
+use super::embedded::folder::{self, is_full, sync_folder};
+use super::embedded::{
+    Driver, EmbeddedStore, Entries, Map, Purpose, Trouble, View, failed, panic_text, read,
+};
+use super::{Engine, Error, Options};
+use space::{SEGMENT_BYTES, Space};
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
-use write::Writer;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
-/// The engine's name in the file `STORE`.
-const ENGINE: &str = "sled";
+/// How long a database that was just closed in this process may hold on to its files.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a store is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// How much memory sled's page cache may take, in bytes.
-    pub cache_bytes: u64,
-    /// Below this much free space nothing new is taken in, in bytes. Results of turns and removals
-    /// go on in the space that the store has taken before; where the file system gives none ahead,
-    /// down to half and to a quarter of this.
-    pub free_bytes_min: u64,
-    /// Moves a damaged database away, never deletes it, and starts with an empty one; or goes on
-    /// with what is left, if only its end is lost. If not, a damaged database does not open.
-    pub set_aside_corrupt: bool,
+/// Opens the store in `folder`, or makes it; see [`super::open`].
+pub fn open(folder: &Path, options: Options) -> Result<EmbeddedStore, Error> {
+    folder::open(folder, &options, &SledDriver { folder, options: &options })
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            cache_bytes: 64 * 1024 * 1024,
-            free_bytes_min: 4 * 1024 * 1024,
-            set_aside_corrupt: false,
-        }
+/// How sled is made and opened in a store's folder.
+struct SledDriver<'a> {
+    folder: &'a Path,
+    options: &'a Options,
+}
+
+impl Driver for SledDriver<'_> {
+    fn engine(&self) -> Engine {
+        Engine::Sled
+    }
+
+    fn create(&self, database: &Path) -> Result<(), Error> {
+        let db = open_database(database, self.options).map_err(|it| it.told(database))?;
+        db.flush().map(drop).map_err(|e| failed("write a new database", &e))
+    }
+
+    fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
+        space::free_reserve(self.folder, self.options).map_err(Trouble::Other)?;
+        let db = open_database(database, self.options)?;
+        let map = SledMap::new(db, database, self).map_err(Trouble::Other)?;
+        Ok(Box::new(map))
     }
 }
 
-/// A store in a folder.
-pub struct SledStore {
-    /// The database. Declared first, so that it is closed before the lock is given up.
+/// The database, open.
+struct SledMap {
     db: ::sled::Db,
     /// Our own handle of the database's file, to make it durable.
     file: File,
-    folder: PathBuf,
-    set_aside: Option<PathBuf>,
-    witness: witness::Witness,
-    writer: Mutex<(Writer, Space)>,
+    space: Mutex<Space>,
     /// Held for writing while a batch is applied and for reading during a read, so that a read
     /// that takes several looks sees one state.
     visible: RwLock<()>,
-    /// Why the store takes no more writes.
-    failed: OnceLock<String>,
-    _lock: File,
 }
 
-/// Opens the store in `folder`, or makes it. Fails with [`Error::Unusable`] when a person must
-/// act, with [`Error::Full`] when there is no space even to open it.
-pub fn open(folder: &Path, options: Options) -> Result<SledStore, Error> {
-    let create::Opened { db, file, lock, set_aside } = create::open(folder, &options)?;
-    let space = Space::new(folder, &file, &options)?;
-    let writer = catch(|| Writer::new(&db))?;
-    let (witness, set_aside) = create::check_extent(folder, writer.extent(), &options, set_aside)?;
-    Ok(SledStore {
-        db,
-        file,
-        folder: folder.to_owned(),
-        set_aside,
-        witness,
-        writer: Mutex::new((writer, space)),
-        visible: RwLock::new(()),
-        failed: OnceLock::new(),
-        _lock: lock,
-    })
-}
-
-impl SledStore {
-    /// Where the damaged database is now that was found in the folder, or the file that tells how
-    /// much of it is lost; `None` = it was good.
-    pub fn set_aside(&self) -> Option<&Path> {
-        self.set_aside.as_deref()
+impl SledMap {
+    fn new(db: ::sled::Db, database: &Path, driver: &SledDriver<'_>) -> Result<Self, Error> {
+        // sled renames its snapshot file at each start without making the rename durable.
+        sync_folder(Some(database))?;
+        let file = File::options().read(true).write(true).open(database.join("db"));
+        let file = file.map_err(|e| failed("open the database's file", &e))?;
+        file.sync_data().map_err(|e| failed("make the database's file durable", &e))?;
+        let space = Mutex::new(Space::new(driver.folder, &file, driver.options)?);
+        Ok(Self { db, file, space, visible: RwLock::new(()) })
     }
 
-    /// Refuses if an earlier write failed.
-    fn check_writable(&self) -> Result<(), Error> {
-        let Some(why) = self.failed.get() else { return Ok(()) };
-        Err(Error::Failed(format!("open the store again after `{why}`")))
-    }
-
-    /// Applies a batch and makes it durable.
-    fn make_durable(&self, staged: Staged<'_>) -> Result<(), Error> {
-        let (batch, keys) = staged.into_batch();
+    /// Applies writes and makes them durable.
+    fn make_durable(&self, writes: Writes) -> Result<(), Error> {
+        let mut batch = ::sled::Batch::default();
+        let mut keys = Vec::with_capacity(writes.len());
+        for (key, value) in writes {
+            match value {
+                Some(value) => batch.insert(key.as_slice(), value),
+                None => batch.remove(key.as_slice()),
+            }
+            keys.push(key);
+        }
         let applied = {
             let _hidden = self.visible.write().unwrap_or_else(PoisonError::into_inner);
             self.db.apply_batch(batch)
@@ -123,128 +101,129 @@ impl SledStore {
         self.db.flush().map_err(|e| failed("flush the database", &e))?;
         self.file.sync_data().map_err(|e| failed("make the database durable", &e))
     }
+}
 
-    /// Does one write, and remembers if it fails: the database is in an unknown state then.
-    fn write_guarded<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let result = catch(work);
-        if let Err(Error::Failed(why) | Error::Unusable(why)) = &result {
-            self.failed.get_or_init(|| why.clone());
-        }
-        result
+impl Map for SledMap {
+    fn engine(&self) -> Engine {
+        Engine::Sled
     }
 
-    /// Does one read.
-    fn read_guarded<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let _visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
-        catch(work)
+    fn view(&self) -> Result<Box<dyn View + '_>, Error> {
+        let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Box::new(SledView { db: &self.db, _visible: Some(visible) }))
+    }
+
+    fn write(&self, writes: Writes, purpose: Purpose) -> Result<(), Error> {
+        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        space.secure(&writes, purpose)?;
+        self.make_durable(writes)?;
+        space.keep();
+        Ok(())
     }
 }
 
-impl Store for SledStore {
-    fn write(&self, batch: &Batch) -> Result<(), Error> {
-        self.check_writable()?;
-        let purpose = if batch.appends.is_empty() { Purpose::Commit } else { Purpose::Append };
-        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let (writer, space) = &mut *guard;
-        self.write_guarded(|| {
-            let (staged, next) = writer.stage(&self.db, batch)?;
-            if staged.len() == 0 {
-                return Ok(());
+/// The database as it is while nothing is applied.
+struct SledView<'a> {
+    db: &'a ::sled::Db,
+    /// `None` while the database is being opened.
+    _visible: Option<RwLockReadGuard<'a, ()>>,
+}
+
+impl View for SledView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let value = self.db.get(key).map_err(|e| failed("read a value", &e))?;
+        Ok(value.map(|it| it.to_vec()))
+    }
+
+    fn range(&self, start: &[u8], end: &[u8]) -> Entries<'_> {
+        Box::new(self.db.range(start..end).map(|entry| {
+            let (key, value) = entry.map_err(|e| failed("read the database", &e))?;
+            Ok((key.to_vec(), value.to_vec()))
+        }))
+    }
+}
+
+/// Opens sled in a thread of its own, because it panics on some kinds of damage.
+fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> {
+    // Without sled's own flusher nothing is written behind our back: each write is flushed
+    // anyway, and space is reclaimed within writes.
+    let config = ::sled::Config::new()
+        .path(path)
+        .cache_capacity(options.cache_bytes)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None);
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    loop {
+        let config = config.clone();
+        let builder = std::thread::Builder::new().name("store-open".to_owned());
+        let thread = builder.spawn(move || {
+            // What a start needs is read at once, so that damage there shows here.
+            config.open().map(|db| {
+                let checked = read::check(&SledView { db: &db, _visible: None });
+                checked.map(|()| db)
+            })
+        });
+        let opened = thread.map_err(|e| Trouble::Other(failed("start a thread", &e)))?.join();
+        let error = match opened {
+            Ok(Ok(read)) => return read.map_err(|e| Trouble::Damaged(e.to_string())),
+            Ok(Err(error)) => error,
+            Err(panic) => return Err(Trouble::Damaged(panic_text(&*panic))),
+        };
+        match error {
+            // We hold our own lock, so this can only be a closed database of this process that
+            // still writes its last buffers.
+            ::sled::Error::Io(e)
+                if e.to_string().contains("could not acquire lock")
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
             }
-            space.secure(&staged, purpose)?;
-            self.make_durable(staged)?;
-            writer.adopt(next);
-            self.witness.note(writer.extent());
-            space.keep();
-            Ok(())
-        })
-    }
-
-    fn load(&self) -> Result<Loaded, Error> {
-        self.read_guarded(|| read::load(&self.db))
-    }
-
-    fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
-        self.read_guarded(|| read::records(&self.db, after, limit))
-    }
-
-    fn turns(&self, after: u64, limit: usize) -> Result<Vec<(u64, Turn)>, Error> {
-        self.read_guarded(|| read::turns(&self.db, after, limit))
-    }
-
-    fn get(&self, kind: Kind, id: &str) -> Result<Option<Object>, Error> {
-        self.read_guarded(|| read::get(&self.db, kind, id))
-    }
-
-    fn list(
-        &self,
-        kind: Kind,
-        scope: Scope,
-        before: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Object>, Error> {
-        self.read_guarded(|| read::list(&self.db, (kind, scope), before, limit))
-    }
-
-    fn timeline(
-        &self,
-        id: &str,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, TimelineEntry)>, Error> {
-        self.read_guarded(|| read::timeline(&self.db, id, after, limit))
-    }
-
-    fn retain(&self, before: Timestamp, budget: usize) -> Result<usize, Error> {
-        self.check_writable()?;
-        let mut guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let (writer, space) = &mut *guard;
-        self.write_guarded(|| {
-            let (staged, removed) = writer.stage_retain(&self.db, before, budget)?;
-            if removed > 0 {
-                space.secure(&staged, Purpose::Removal)?;
-                self.make_durable(staged)?;
+            ::sled::Error::Io(e) if is_full(&e) => {
+                let why = format!("cannot open the database: `{e}`");
+                return Err(Trouble::Other(Error::Full(why)));
             }
-            Ok(removed)
-        })
-    }
-
-    fn health(&self) -> Health {
-        Health {
-            engine: ENGINE,
-            disk_bytes: read::disk_bytes(&self.folder),
-            free_bytes: space::free_bytes(&self.folder),
+            ::sled::Error::Io(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
+                return Err(Trouble::Other(failed("open the database", &e)));
+            }
+            other => return Err(Trouble::Damaged(other.to_string())),
         }
     }
-}
-
-/// Turns a panic of sled into an error.
-fn catch<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(damaged(&panic_text(&*panic))))
-}
-
-/// The text of a panic.
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|it| (*it).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a text".to_owned())
-}
-
-/// Something could not be done; `what` follows the words "cannot".
-fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::Failed(format!("cannot {what}: `{error}`"))
-}
-
-/// What was read is not what was written.
-fn damaged(what: &str) -> Error {
-    Error::Failed(format!("the database is damaged; restore a backup: `{what}`"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::event::{CorrelationDomain, Event};
+    use crate::store::{Batch, Kind, Object, Record, Scope, Store};
+    use jiff::Timestamp;
+    use std::cell::OnceCell;
     use std::process::Command;
+
+    /// Opens sled as always, and shows it before the store has it.
+    struct Shown<'a>(SledDriver<'a>, &'a dyn Fn(&SledMap));
+
+    impl Driver for Shown<'_> {
+        fn engine(&self) -> Engine {
+            self.0.engine()
+        }
+
+        fn create(&self, database: &Path) -> Result<(), Error> {
+            self.0.create(database)
+        }
+
+        fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
+            let db = open_database(database, self.0.options)?;
+            let map = SledMap::new(db, database, &self.0).map_err(Trouble::Other)?;
+            (self.1)(&map);
+            Ok(Box::new(map))
+        }
+    }
+
+    fn open_shown(folder: &Path, show: &dyn Fn(&SledMap)) -> EmbeddedStore {
+        let options = Options::default();
+        let driver = Shown(SledDriver { folder, options: &options }, show);
+        folder::open(folder, &options, &driver).unwrap()
+    }
 
     fn append(seq: u64) -> Batch {
         // 20 kB that do not compress.
@@ -263,7 +242,8 @@ mod tests {
     #[test]
     fn reading_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path(), Options::default()).unwrap();
+        let db = OnceCell::new();
+        let store = open_shown(folder.path(), &|map| drop(db.set(map.db.clone())));
         for seq in 1..=200 {
             let mut commit = crate::store::Commit::default();
             for number in 0..seq % 30 {
@@ -275,7 +255,11 @@ mod tests {
             store.load().unwrap();
             store.records(0, usize::MAX).unwrap();
             store.list(Kind::Incident, Scope::All, None, usize::MAX).unwrap();
-            assert_eq!(store.db.flush().unwrap(), 0, "bytes were written by reading after {seq}");
+            assert_eq!(
+                db.get().unwrap().flush().unwrap(),
+                0,
+                "bytes were written by reading after {seq}"
+            );
         }
     }
 
@@ -304,9 +288,10 @@ mod tests {
         // The reserve is on the other disk; this stands for it.
         let reserve = disk.path().join("reserve");
         std::fs::copy(folder.path().join("reserve"), &reserve).unwrap();
-        let store = open(folder.path(), Options::default()).unwrap();
-        store.file.set_len(store.file.metadata().unwrap().len()).unwrap();
-        store.writer.lock().unwrap().1.take_nothing_ahead();
+        let store = open_shown(folder.path(), &|map| {
+            map.file.set_len(map.file.metadata().unwrap().len()).unwrap();
+            map.space.lock().unwrap().take_nothing_ahead();
+        });
         let mut seq = 0;
         let error = loop {
             match store.write(&append(seq + 1)) {

@@ -4,7 +4,7 @@ use crate::http::Receiver;
 use crate::support::{BY_SERVICE, Daemon, SOON, eventually, firing, over};
 use serde_json::json;
 use std::collections::BTreeMap;
-use watchkeeper::store::{Kind, Object, Scope, Store, sled};
+use watchkeeper::store::{Kind, Object, Options, Scope, Store, sled};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
@@ -96,7 +96,7 @@ fn replay_equals_live() {
     let (status, _) = daemon.terminate();
     assert!(status.success(), "{status}");
 
-    let store = sled::open(&daemon.data().join("store"), sled::Options::default()).unwrap();
+    let store = sled::open(&daemon.data().join("store"), Options::default()).unwrap();
     let stored = stored(&store);
     let replayed = by_name(watchkeeper::engine::replay::run(&store).unwrap());
     assert!(stored.len() > 20, "there is something to compare: {}", stored.len());

@@ -1,11 +1,11 @@
-//! What only the sled engine does: its folder, its lock, its damage.
+//! What only the sled engine does: its pages, its damage.
 
 use crate::model::{Model, at, batch, noise, object, record, turn};
 use crate::small;
 use std::fs;
 use std::path::Path;
-use watchkeeper::store::sled::{Options, open};
-use watchkeeper::store::{Batch, Commit, Error, Kind, Scope, Store};
+use watchkeeper::store::sled::open;
+use watchkeeper::store::{Batch, Commit, Error, Kind, Options, Scope, Store};
 
 fn filled(folder: &Path) -> Model {
     let store = open(folder, small()).unwrap();
@@ -23,45 +23,6 @@ fn refusal(folder: &Path) -> String {
         Err(other) => panic!("not as unusable, but: {other}"),
         Ok(_) => panic!("opened"),
     }
-}
-
-#[test]
-fn the_folder_of_another_engine_or_a_newer_program_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = filled(folder.path());
-    let label = folder.path().join("STORE");
-    let ours = fs::read(&label).unwrap();
-    for (theirs, expected) in [
-        (r#"{"engine":"redb","format":1}"#, "another engine"),
-        (r#"{"engine":"sled","format":99}"#, "newer version"),
-        ("", "restore it"),
-    ] {
-        fs::write(&label, theirs).unwrap();
-        let why = refusal(folder.path());
-        assert!(why.contains(expected), "{why}");
-    }
-    fs::remove_file(&label).unwrap();
-    assert!(refusal(folder.path()).contains("STORE"));
-    fs::write(&label, ours).unwrap();
-    model.assert_same(&open(folder.path(), small()).unwrap());
-}
-
-#[test]
-fn missing_data_are_not_taken_for_a_new_store() {
-    let folder = tempfile::tempdir().unwrap();
-    filled(folder.path());
-    fs::rename(folder.path().join("sled"), folder.path().join("elsewhere")).unwrap();
-    assert!(refusal(folder.path()).contains("missing"));
-}
-
-#[test]
-fn one_store_is_open_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path(), small()).unwrap();
-    let why = refusal(folder.path());
-    assert!(why.contains(&std::process::id().to_string()), "{why}");
-    drop(store);
-    open(folder.path(), small()).unwrap();
 }
 
 /// sled would put a large page into a file that it never syncs.

@@ -6,9 +6,9 @@
 //! it is read, closed and opened. The levels differ, so that a full disk refuses new facts first,
 //! and what was accepted can still be decided and shown.
 
-use super::super::Error;
-use super::encode::Staged;
-use super::{Options, failed};
+use super::super::embedded::encode::{Writes, bytes_of};
+use super::super::embedded::folder::{free_bytes, remove_if_there};
+use super::{Error, Options, Purpose, failed};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The size of sled's segments, in bytes; cannot be changed for an existing store. See
-/// [`super::encode::PIECE_BYTES`].
+/// `PIECE_BYTES` of `embedded::encode`.
 pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
 
 /// How much sled may write for one byte of a batch: it moves pages as it goes.
@@ -37,17 +37,6 @@ const RESERVE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// sled writes a list of its pages when it is opened. It is smaller than this part of the database.
 const PAGE_LIST_PART: u64 = 32;
-
-/// What a write is for; in falling order of what must be left over after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// It takes in something new.
-    Append,
-    /// It writes down what was decided about something that was taken in.
-    Commit,
-    /// It removes something, so that space comes back.
-    Removal,
-}
 
 impl Purpose {
     /// How many bytes must be left after such a write.
@@ -102,9 +91,9 @@ impl Space {
     }
 
     /// Takes what a write may need, or refuses it.
-    pub(super) fn secure(&mut self, staged: &Staged<'_>, purpose: Purpose) -> Result<(), Error> {
-        let bytes = staged.bytes().saturating_mul(WRITE_AMPLIFICATION);
-        let entries = (staged.len() as u64).saturating_mul(ENTRY_BYTES);
+    pub(super) fn secure(&mut self, writes: &Writes, purpose: Purpose) -> Result<(), Error> {
+        let bytes = bytes_of(writes).saturating_mul(WRITE_AMPLIFICATION);
+        let entries = (writes.len() as u64).saturating_mul(ENTRY_BYTES);
         self.take(bytes.saturating_add(entries).saturating_add(SEGMENT_BYTES as u64), purpose)
     }
 
@@ -195,19 +184,6 @@ pub(super) fn free_reserve(folder: &Path, options: &Options) -> Result<(), Error
         return Ok(());
     }
     remove_if_there(&folder.join("reserve")).map_err(|e| failed("free the reserve", &e))
-}
-
-/// The space that is left for the store, in bytes; 0 if that cannot be known.
-pub(super) fn free_bytes(folder: &Path) -> u64 {
-    rustix::fs::statvfs(folder).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize))
-}
-
-/// Removes a file; it is well if there is none.
-pub(super) fn remove_if_there(path: &Path) -> std::io::Result<()> {
-    fs::remove_file(path).or_else(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Ok(()),
-        _ => Err(e),
-    })
 }
 
 fn allocate(file: &File, flags: FallocateFlags, end: u64) -> Result<(), Errno> {

@@ -3,26 +3,23 @@
 //! ```text
 //! FOLDER/STORE         whose it is: engine and format version
 //! FOLDER/LOCK          held while a process has the store open; tells its id
-//! FOLDER/reserve       space that is given back when a full disk keeps sled from opening
+//! FOLDER/reserve       space that is given back when the disk is full
 //! FOLDER/acknowledged  how far the store was written, at least
-//! FOLDER/sled/         sled's own files
+//! FOLDER/sled/         the engine's own files; or redb/
 //! ```
 
-use super::super::Error;
-use super::space::{self, SEGMENT_BYTES, remove_if_there};
+use super::super::{Engine, Error, Options};
 use super::witness::{self, Extent, Witness};
-use super::{ENGINE, Options, failed};
+use super::write::Writer;
+use super::{Driver, EmbeddedStore, Map, Trouble, catch, failed};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, OnceLock};
 
 /// The version of the keys and values; raised when an older program could not read them.
 const FORMAT: u32 = 1;
-
-/// How long a database that was just closed in this process may hold on to its files.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The content of the file `STORE`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -33,29 +30,20 @@ struct Label {
     format: u32,
 }
 
-/// A store's folder, opened.
-pub(super) struct Opened {
-    /// The database.
-    pub(super) db: ::sled::Db,
-    /// Our own handle of the database's file, to make it durable.
-    pub(super) file: File,
-    /// Held as long as the store is open.
-    pub(super) lock: File,
-    /// Where a damaged database was moved to.
-    pub(super) set_aside: Option<PathBuf>,
-}
-
 /// Opens the store in `folder`, or makes it.
-pub(super) fn open(folder: &Path, options: &Options) -> Result<Opened, Error> {
+pub(in super::super) fn open(
+    folder: &Path,
+    options: &Options,
+    driver: &dyn Driver,
+) -> Result<EmbeddedStore, Error> {
     let at = |e| failed(&format!("make the folder `{}`", folder.display()), &e);
     if !folder.exists() {
         fs::create_dir_all(folder).map_err(at)?;
         sync_folder(folder.parent().filter(|it| !it.as_os_str().is_empty()))?;
     }
     let lock = take_lock(folder)?;
-    let labelled = check_label(folder)?;
-    space::free_reserve(folder, options)?;
-    let database = folder.join("sled");
+    let labelled = check_label(folder, driver.engine())?;
+    let database = folder.join(driver.engine().name());
     if labelled && !database.exists() && !options.set_aside_corrupt {
         return Err(Error::Unusable(format!(
             "the store's data are missing; restore a backup, or remove `{}` to start empty: `{}`",
@@ -64,33 +52,63 @@ pub(super) fn open(folder: &Path, options: &Options) -> Result<Opened, Error> {
         )));
     }
     if !database.exists() {
-        create_database(folder, options)?;
+        create_database(&database, folder, driver)?;
     }
-    let (db, set_aside) = match open_database(&database, options) {
-        Ok(db) => (db, None),
-        Err(Trouble::Damaged(why)) if options.set_aside_corrupt => {
-            let aside = set_aside(folder, "sled", &why)?;
-            create_database(folder, options)?;
-            (open_database(&database, options).map_err(|it| it.told(&database))?, Some(aside))
-        }
-        Err(trouble) => return Err(trouble.told(&database)),
-    };
+    let (map, set_aside) = open_database(&database, folder, options, driver)?;
     if !labelled {
-        if !db.is_empty() {
+        if map.view()?.range(&[], &[u8::MAX]).next().is_some() {
             return Err(Error::Unusable(format!(
                 "a database without its file `STORE`, perhaps of another program; move it away or \
                  put the file back: `{}`",
                 database.display()
             )));
         }
-        write_label(folder)?;
+        write_label(folder, driver.engine())?;
     }
-    // sled renames its snapshot file at each start without making the rename durable.
-    sync_folder(Some(&database))?;
-    let file = File::options().read(true).write(true).open(database.join("db"));
-    let file = file.map_err(|e| failed("open the database's file", &e))?;
-    file.sync_data().map_err(|e| failed("make the database's file durable", &e))?;
-    Ok(Opened { db, file, lock, set_aside })
+    let writer = catch(|| Writer::new(&*map.view()?))?;
+    let (witness, set_aside) = check_extent(folder, writer.extent(), options, set_aside)?;
+    Ok(EmbeddedStore {
+        map,
+        folder: folder.to_owned(),
+        set_aside,
+        witness,
+        writer: Mutex::new(writer),
+        failed: OnceLock::new(),
+        _lock: lock,
+    })
+}
+
+/// Opens the database; if it is damaged and that is wanted, sets it aside and makes a new one.
+fn open_database(
+    database: &Path,
+    folder: &Path,
+    options: &Options,
+    driver: &dyn Driver,
+) -> Result<(Box<dyn Map>, Option<PathBuf>), Error> {
+    match driver.open(database) {
+        Ok(map) => Ok((map, None)),
+        Err(Trouble::Damaged(why)) if options.set_aside_corrupt => {
+            let aside = set_aside(folder, driver.engine().name(), &why)?;
+            create_database(database, folder, driver)?;
+            let map = driver.open(database).map_err(|it| it.told(database))?;
+            Ok((map, Some(aside)))
+        }
+        Err(trouble) => Err(trouble.told(database)),
+    }
+}
+
+impl Trouble {
+    /// As the store tells it.
+    pub(in super::super) fn told(self, database: &Path) -> Error {
+        match self {
+            Self::Other(error) => error,
+            Self::Damaged(why) => Error::Unusable(format!(
+                "the database is damaged; restore a backup, or move it away and start empty \
+                 (nothing is deleted): `{}`: `{why}`",
+                database.display()
+            )),
+        }
+    }
 }
 
 fn take_lock(folder: &Path) -> Result<File, Error> {
@@ -122,7 +140,7 @@ fn take_lock(folder: &Path) -> Result<File, Error> {
 }
 
 /// Whether the folder has a label; an error if it is not ours.
-fn check_label(folder: &Path) -> Result<bool, Error> {
+fn check_label(folder: &Path, engine: Engine) -> Result<bool, Error> {
     let path = folder.join("STORE");
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -135,10 +153,11 @@ fn check_label(folder: &Path) -> Result<bool, Error> {
             path.display()
         ))
     })?;
-    if label.engine != ENGINE {
+    if label.engine != engine.name() {
+        let engine = engine.name();
         return Err(Error::Unusable(format!(
-            "the folder `{}` belongs to another engine than `{ENGINE}`; set `store.engine`, or use \
-             another data folder: `{}`",
+            "the store in `{}` belongs to another engine than `{engine}`; move it over with \
+             `watchkeeper store migrate --to {engine}`, or set `store.engine` to its own: `{}`",
             folder.display(),
             label.engine
         )));
@@ -155,7 +174,7 @@ fn check_label(folder: &Path) -> Result<bool, Error> {
 }
 
 /// Refuses a database that lost what was acknowledged, or goes on without it if that is wanted.
-pub(super) fn check_extent(
+fn check_extent(
     folder: &Path,
     found: Extent,
     options: &Options,
@@ -184,9 +203,9 @@ pub(super) fn check_extent(
     Ok((witness, Some(aside)))
 }
 
-fn write_label(folder: &Path) -> Result<(), Error> {
+fn write_label(folder: &Path, engine: Engine) -> Result<(), Error> {
     let write = || -> std::io::Result<()> {
-        let label = Label { engine: ENGINE.to_owned(), format: FORMAT };
+        let label = Label { engine: engine.name().to_owned(), format: FORMAT };
         let temporary = folder.join("STORE.new");
         let mut file = File::create(&temporary)?;
         serde_json::to_writer(&file, &label)?;
@@ -198,31 +217,29 @@ fn write_label(folder: &Path) -> Result<(), Error> {
     sync_folder(Some(folder))
 }
 
-/// Makes an empty database that survives a power loss from its first moment on. sled itself never
-/// syncs its settings and its folder: a store that lost power within its first half minute did
-/// not open again.
-fn create_database(folder: &Path, options: &Options) -> Result<(), Error> {
-    let temporary = folder.join("sled.new");
+/// Makes an empty database that survives a power loss from its first moment on. No engine syncs
+/// the names of its files, and sled not even its settings: a store that lost power within its
+/// first half minute did not open again.
+fn create_database(database: &Path, folder: &Path, driver: &dyn Driver) -> Result<(), Error> {
+    let temporary = folder.join(format!("{}.new", driver.engine().name()));
     if temporary.exists() {
         fs::remove_dir_all(&temporary).map_err(|e| failed("remove a half-made database", &e))?;
     }
-    let db = open_database(&temporary, options).map_err(|it| it.told(&temporary))?;
-    db.flush().map_err(|e| failed("write a new database", &e))?;
-    drop(db);
+    driver.create(&temporary)?;
     let sync = || -> std::io::Result<()> {
         for entry in fs::read_dir(&temporary)? {
             File::open(entry?.path())?.sync_all()?;
         }
         File::open(&temporary)?.sync_all()?;
         remove_if_there(&folder.join(witness::NAME))?;
-        fs::rename(&temporary, folder.join("sled"))
+        fs::rename(&temporary, database)
     };
     sync().map_err(|e| failed("put a new database in place", &e))?;
     sync_folder(Some(folder))
 }
 
 /// Makes the names in a folder durable.
-fn sync_folder(folder: Option<&Path>) -> Result<(), Error> {
+pub(in super::super) fn sync_folder(folder: Option<&Path>) -> Result<(), Error> {
     let folder = folder.unwrap_or(Path::new("."));
     File::open(folder)
         .and_then(|it| it.sync_all())
@@ -239,75 +256,33 @@ fn set_aside(folder: &Path, name: &str, why: &str) -> Result<PathBuf, Error> {
     Ok(aside)
 }
 
-/// Why sled does not open.
-enum Trouble {
-    /// Its files are not as they must be.
-    Damaged(String),
-    /// Something else; trying again may help.
-    Other(Error),
-}
-
-impl Trouble {
-    fn told(self, database: &Path) -> Error {
-        match self {
-            Self::Other(error) => error,
-            Self::Damaged(why) => Error::Unusable(format!(
-                "the database is damaged; restore a backup, or move it away and start empty \
-                 (nothing is deleted): `{}`: `{why}`",
-                database.display()
-            )),
-        }
-    }
-}
-
-/// Opens sled in a thread of its own, because it panics on some kinds of damage.
-fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> {
-    // Without sled's own flusher nothing is written behind our back: each write is flushed
-    // anyway, and space is reclaimed within writes.
-    let config = ::sled::Config::new()
-        .path(path)
-        .cache_capacity(options.cache_bytes)
-        .segment_size(SEGMENT_BYTES)
-        .flush_every_ms(None);
-    let deadline = Instant::now() + CLOSE_TIMEOUT;
-    loop {
-        let config = config.clone();
-        let builder = std::thread::Builder::new().name("store-open".to_owned());
-        let thread = builder.spawn(move || {
-            // What a start needs is read at once, so that damage there shows here.
-            config.open().map(|db| super::read::check(&db).map(|()| db))
-        });
-        let opened = thread.map_err(|e| Trouble::Other(failed("start a thread", &e)))?.join();
-        let error = match opened {
-            Ok(Ok(read)) => return read.map_err(|e| Trouble::Damaged(e.to_string())),
-            Ok(Err(error)) => error,
-            Err(panic) => return Err(Trouble::Damaged(super::panic_text(&*panic))),
-        };
-        match error {
-            // We hold our own lock, so this can only be a closed database of this process that
-            // still writes its last buffers.
-            ::sled::Error::Io(e)
-                if e.to_string().contains("could not acquire lock")
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            ::sled::Error::Io(e) if is_full(&e) => {
-                let why = format!("cannot open the database: `{e}`");
-                return Err(Trouble::Other(Error::Full(why)));
-            }
-            ::sled::Error::Io(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
-                return Err(Trouble::Other(failed("open the database", &e)));
-            }
-            other => return Err(Trouble::Damaged(other.to_string())),
-        }
-    }
-}
-
 /// Whether an error means that there is no space, or no more for us.
-fn is_full(error: &std::io::Error) -> bool {
+pub(in super::super) fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// The space that is left for a folder's files, in bytes; 0 if that cannot be known.
+pub(in super::super) fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize))
+}
+
+/// The size of a database's files, in bytes.
+pub(super) fn size_of(database: &Path) -> u64 {
+    let entries = fs::read_dir(database).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(it) if it.is_dir() => size_of(&entry.path()),
+        it => it.map_or(0, |it| it.len()),
+    };
+    entries.map(size).sum()
+}
+
+/// Removes a file; it is well if there is none.
+pub(in super::super) fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    fs::remove_file(path).or_else(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(e),
+    })
 }
 
 #[cfg(test)]
@@ -317,25 +292,29 @@ mod tests {
     #[test]
     fn labels_of_others_are_refused_with_a_way_out() {
         let cases = [
-            ("{\"engine\":\"redb\",\"format\":1}", "another engine"),
+            ("{\"engine\":\"redb\",\"format\":1}", "store migrate --to sled"),
             ("{\"engine\":\"sled\",\"format\":2}", "newer version"),
             ("{\"engine\":", "restore it"),
         ];
         for (text, expected) in cases {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join("STORE"), text).unwrap();
-            let error = check_label(folder.path()).unwrap_err().to_string();
+            let error = check_label(folder.path(), Engine::Sled).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[test]
     fn a_half_made_database_is_made_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("sled.new")).unwrap();
-        fs::write(folder.path().join("sled.new/conf"), "half").unwrap();
-        let opened = open(folder.path(), &Options::default()).unwrap();
-        assert!(opened.db.is_empty());
-        assert!(!folder.path().join("sled.new").exists());
+        for engine in Engine::ALL {
+            let folder = tempfile::tempdir().unwrap();
+            let half = folder.path().join(format!("{}.new", engine.name()));
+            fs::create_dir(&half).unwrap();
+            fs::write(half.join("conf"), "half").unwrap();
+            fs::write(half.join("db"), "half").unwrap();
+            let store = super::super::super::open(engine, folder.path(), Options::default());
+            store.unwrap();
+            assert!(!half.exists());
+        }
     }
 }

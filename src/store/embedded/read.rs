@@ -3,55 +3,53 @@
 use super::super::{Error, Kind, Loaded, Object, Record, Scope, Turn};
 use super::encode;
 use super::write::StoredTurns;
-use super::{damaged, failed, keys};
+use super::{Entry, View, damaged, keys};
 use crate::domain::incident::TimelineEntry;
 use serde::de::DeserializeOwned;
 use std::iter::Peekable;
 use std::ops::RangeFrom;
-use std::path::Path;
 
 /// Reads what a start needs.
-pub(super) fn load(db: &::sled::Db) -> Result<Loaded, Error> {
+pub(super) fn load(view: &dyn View) -> Result<Loaded, Error> {
     let mut loaded = Loaded::default();
-    for entry in db.scan_prefix([keys::OPEN]) {
-        loaded.objects.push(object(db, entry, keys::OPEN)?);
+    for entry in view.prefix(&[keys::OPEN]) {
+        loaded.objects.push(object(view, entry?, keys::OPEN)?);
     }
-    for entry in db.scan_prefix([keys::EFFECT]) {
-        let (key, head) = entry.map_err(|e| failed("read the effects", &e))?;
-        let planned = parse(&encode::value(db, &key, &head)?)?;
+    for entry in view.prefix(&[keys::EFFECT]) {
+        let (key, head) = entry?;
+        let planned = parse(&encode::value(view, &key, &head)?)?;
         let name: Vec<u8> = [keys::CLAIM].iter().chain(key.iter().skip(1)).copied().collect();
-        let claimed = db.contains_key(name).map_err(|e| failed("read the claims", &e))?;
+        let claimed = view.get(&name)?.is_some();
         loaded.effects.push((planned, claimed));
     }
-    if let Some((_, stored)) = last_turns(db)? {
+    if let Some((_, stored)) = last_turns(view)? {
         loaded.watermark = stored.watermark;
         loaded.last_turn_at = stored.turns.last().map(|it| it.now);
     }
-    loaded.last_seq = last_record(db)?.max(loaded.watermark);
+    loaded.last_seq = last_record(view)?.max(loaded.watermark);
     Ok(loaded)
 }
 
 /// Reads what a start reads; damage there is an error.
-pub(super) fn check(db: &::sled::Db) -> Result<(), Error> {
-    let loaded = load(db)?;
-    records(db, loaded.watermark, usize::MAX).map(drop)
+pub(in super::super) fn check(view: &dyn View) -> Result<(), Error> {
+    let loaded = load(view)?;
+    records(view, loaded.watermark, usize::MAX).map(drop)
 }
 
 /// The `seq` of the last record that is there; 0 = none.
-pub(super) fn last_record(db: &::sled::Db) -> Result<u64, Error> {
-    let last = db.scan_prefix([keys::RECORD]).next_back();
-    let last = last.transpose().map_err(|e| failed("read the inbox", &e))?;
+pub(super) fn last_record(view: &dyn View) -> Result<u64, Error> {
+    let last = view.prefix(&[keys::RECORD]).next_back().transpose()?;
     Ok(last.and_then(|(key, _)| keys::last_number(&key)).unwrap_or(0))
 }
 
 /// Reads records after a `seq`.
-pub(super) fn records(db: &::sled::Db, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
+pub(super) fn records(view: &dyn View, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
     let Some(first) = after.checked_add(1) else { return Ok(Vec::new()) };
     let mut records = Vec::new();
     let mut last = None;
-    for entry in db.range(keys::record(first)..=keys::record(u64::MAX)).take(limit) {
-        let (key, head) = entry.map_err(|e| failed("read the inbox", &e))?;
-        let value = encode::value(db, &key, &head)?;
+    for entry in view.range(&keys::record(first), &keys::end_of(&[keys::RECORD])).take(limit) {
+        let (key, head) = entry?;
+        let value = encode::value(view, &key, &head)?;
         let (before, text) = value.split_first_chunk().ok_or_else(|| damaged("a cut record"))?;
         let before = u64::from_be_bytes(*before);
         // Before the first one there may be others that are not asked for or were removed.
@@ -62,28 +60,28 @@ pub(super) fn records(db: &::sled::Db, after: u64, limit: usize) -> Result<Vec<R
         last = Some(record.seq);
         records.push(record);
     }
-    if records.len() < limit && last.unwrap_or(after) < last_record(db)? {
+    if records.len() < limit && last.unwrap_or(after) < last_record(view)? {
         return Err(damaged("the end of the inbox cannot be reached"));
     }
     Ok(records)
 }
 
 /// Reads turns after the `after`-th.
-pub(super) fn turns(db: &::sled::Db, after: u64, limit: usize) -> Result<Vec<(u64, Turn)>, Error> {
-    let start = last_key_until(db, &keys::turns(0), &keys::turns(after.saturating_add(1)))?;
+pub(super) fn turns(view: &dyn View, after: u64, limit: usize) -> Result<Vec<(u64, Turn)>, Error> {
+    let start = last_key_until(view, &keys::turns(0), &keys::turns(after.saturating_add(1)))?;
     let mut turns = Vec::new();
     let mut next = None;
-    for entry in db.range(start..=keys::turns(u64::MAX)) {
+    for entry in view.range(&start, &keys::end_of(&[keys::TURNS])) {
         if turns.len() >= limit {
             break;
         }
-        let (key, head) = entry.map_err(|e| failed("read the turns", &e))?;
-        let stored: StoredTurns = parse(&encode::value(db, &key, &head)?)?;
+        let (key, head) = entry?;
+        let stored: StoredTurns = parse(&encode::value(view, &key, &head)?)?;
         let numbers = continued(&key, &mut next, stored.turns.len())?;
         turns.extend(numbers.zip(stored.turns).filter(|(number, _)| *number > after));
     }
     if turns.len() < limit && next.is_some() {
-        let last = last_turns(db)?.map(|(first, stored)| first + stored.turns.len() as u64);
+        let last = last_turns(view)?.map(|(first, stored)| first + stored.turns.len() as u64);
         if last > next {
             return Err(damaged("the end of the turns cannot be reached"));
         }
@@ -94,21 +92,21 @@ pub(super) fn turns(db: &::sled::Db, after: u64, limit: usize) -> Result<Vec<(u6
 
 /// Reads an object's timeline after the `after`-th entry.
 pub(super) fn timeline(
-    db: &::sled::Db,
+    view: &dyn View,
     id: &str,
     after: u64,
     limit: usize,
 ) -> Result<Vec<(u64, TimelineEntry)>, Error> {
     let until = keys::timeline(id, after.saturating_add(1));
-    let start = last_key_until(db, &keys::timeline(id, 0), &until)?;
+    let start = last_key_until(view, &keys::timeline(id, 0), &until)?;
     let mut timeline = Vec::new();
     let mut next = None;
-    for entry in db.range(start..=keys::timeline(id, u64::MAX)) {
+    for entry in view.range(&start, &keys::end_of(&keys::timeline_of(id))) {
         if timeline.len() >= limit {
             break;
         }
-        let (key, head) = entry.map_err(|e| failed("read a timeline", &e))?;
-        let entries: Vec<TimelineEntry> = parse(&encode::value(db, &key, &head)?)?;
+        let (key, head) = entry?;
+        let entries: Vec<TimelineEntry> = parse(&encode::value(view, &key, &head)?)?;
         let numbers = continued(&key, &mut next, entries.len())?;
         timeline.extend(numbers.zip(entries).filter(|(number, _)| *number > after));
     }
@@ -127,31 +125,31 @@ fn continued(key: &[u8], next: &mut Option<u64>, count: usize) -> Result<RangeFr
 }
 
 /// The number of the last entry in an object's timeline; 0 = it has none.
-pub(super) fn last_timeline_number(db: &::sled::Db, id: &str) -> Result<u64, Error> {
-    let last = db.scan_prefix(keys::timeline_of(id)).next_back();
-    let Some((key, head)) = last.transpose().map_err(|e| failed("read a timeline", &e))? else {
+pub(super) fn last_timeline_number(view: &dyn View, id: &str) -> Result<u64, Error> {
+    let last = view.prefix(&keys::timeline_of(id)).next_back();
+    let Some((key, head)) = last.transpose()? else {
         return Ok(0);
     };
-    let entries: Vec<TimelineEntry> = parse(&encode::value(db, &key, &head)?)?;
+    let entries: Vec<TimelineEntry> = parse(&encode::value(view, &key, &head)?)?;
     Ok((keys::last_number(&key).unwrap_or(0) + entries.len() as u64).saturating_sub(1))
 }
 
 /// The last commit's turns, with the number of the first.
-pub(super) fn last_turns(db: &::sled::Db) -> Result<Option<(u64, StoredTurns)>, Error> {
-    let last = db.scan_prefix([keys::TURNS]).next_back();
-    let Some((key, head)) = last.transpose().map_err(|e| failed("read the turns", &e))? else {
+pub(super) fn last_turns(view: &dyn View) -> Result<Option<(u64, StoredTurns)>, Error> {
+    let last = view.prefix(&[keys::TURNS]).next_back();
+    let Some((key, head)) = last.transpose()? else {
         return Ok(None);
     };
-    let stored = parse(&encode::value(db, &key, &head)?)?;
+    let stored = parse(&encode::value(view, &key, &head)?)?;
     Ok(Some((keys::last_number(&key).unwrap_or(1), stored)))
 }
 
 /// Reads one object; an open one goes before a closed one.
-pub(super) fn get(db: &::sled::Db, kind: Kind, id: &str) -> Result<Option<Object>, Error> {
+pub(super) fn get(view: &dyn View, kind: Kind, id: &str) -> Result<Option<Object>, Error> {
     for space in [keys::OPEN, keys::CLOSED] {
         let key = keys::object(space, kind, id);
-        if let Some(head) = db.get(&key).map_err(|e| failed("read an object", &e))? {
-            let body = body(space, encode::value(db, &key, &head)?)?;
+        if let Some(head) = view.get(&key)? {
+            let body = body(space, encode::value(view, &key, &head)?)?;
             return Ok(Some(Object { kind, id: id.to_owned(), body }));
         }
     }
@@ -161,13 +159,13 @@ pub(super) fn get(db: &::sled::Db, kind: Kind, id: &str) -> Result<Option<Object
 /// Lists objects in falling order of id. An object that is both open and closed, because it came
 /// back, is listed as it is open.
 pub(super) fn list(
-    db: &::sled::Db,
+    view: &dyn View,
     (kind, scope): (Kind, Scope),
     before: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Object>, Error> {
-    let mut open = falling(db, keys::OPEN, kind, before).peekable();
-    let mut closed = falling(db, keys::CLOSED, kind, before).peekable();
+    let mut open = falling(view, keys::OPEN, kind, before).peekable();
+    let mut closed = falling(view, keys::CLOSED, kind, before).peekable();
     let mut objects = Vec::new();
     while objects.len() < limit {
         let next_open = if scope == Scope::Closed { None } else { id_bytes(&mut open) };
@@ -182,26 +180,13 @@ pub(super) fn list(
         } else {
             // Both are at their end, or one of them met an error.
             let error = [open.next(), closed.next()].into_iter().flatten().find_map(Result::err);
-            return error.map_or(Ok(objects), |e| Err(failed("list objects", &e)));
+            return error.map_or(Ok(objects), Err);
         };
         if let Some(entry) = entry {
-            objects.push(object(db, entry, space)?);
+            objects.push(object(view, entry?, space)?);
         }
     }
     Ok(objects)
-}
-
-/// The size of the database's files, in bytes.
-pub(super) fn disk_bytes(folder: &Path) -> u64 {
-    let size = |folder: &Path| -> u64 {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries
-            .filter_map(|it| it.metadata().ok())
-            .filter(std::fs::Metadata::is_file)
-            .map(|it| it.len())
-            .sum()
-    };
-    size(&folder.join("sled")) + size(&folder.join("sled/blobs"))
 }
 
 /// Reads JSON that this program wrote.
@@ -209,32 +194,27 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(text).map_err(|e| damaged(&format!("a value cannot be read: {e}")))
 }
 
-type Entry = ::sled::Result<(::sled::IVec, ::sled::IVec)>;
-
-fn falling(
-    db: &::sled::Db,
+fn falling<'a>(
+    view: &'a dyn View,
     space: u8,
     kind: Kind,
     before: Option<&str>,
-) -> impl Iterator<Item = Entry> + use<> {
+) -> impl Iterator<Item = Result<Entry, Error>> + use<'a> {
     let start = keys::kind(space, kind);
-    let mut end = start.clone();
-    end.push(u8::MAX); // No id begins with this byte, because an id is UTF-8.
-    let end = before.map_or(end, |id| keys::object(space, kind, id));
-    db.range(start..end).rev()
+    let end = before.map_or_else(|| keys::end_of(&start), |id| keys::object(space, kind, id));
+    view.range(&start, &end).rev()
 }
 
 /// The bytes of the next key's id.
-fn id_bytes(entries: &mut Peekable<impl Iterator<Item = Entry>>) -> Option<::sled::IVec> {
+fn id_bytes(entries: &mut Peekable<impl Iterator<Item = Result<Entry, Error>>>) -> Option<&[u8]> {
     let (key, _) = entries.peek()?.as_ref().ok()?;
-    Some(key.subslice(2, key.len().checked_sub(2)?))
+    key.get(2..)
 }
 
-fn object(db: &::sled::Db, entry: Entry, space: u8) -> Result<Object, Error> {
-    let (key, head) = entry.map_err(|e| failed("read objects", &e))?;
+fn object(view: &dyn View, (key, head): Entry, space: u8) -> Result<Object, Error> {
     let (kind, id) = keys::kind_and_id(&key, 1)
         .ok_or_else(|| damaged(&format!("a key names no object: {key:?}")))?;
-    Ok(Object { kind, id, body: body(space, encode::value(db, &key, &head)?)? })
+    Ok(Object { kind, id, body: body(space, encode::value(view, &key, &head)?)? })
 }
 
 /// A closed object has its time before its body.
@@ -249,8 +229,7 @@ fn body(space: u8, mut value: Vec<u8>) -> Result<Vec<u8>, Error> {
 }
 
 /// The last key that is not over `until`, or else `first`.
-fn last_key_until(db: &::sled::Db, first: &[u8], until: &[u8]) -> Result<Vec<u8>, Error> {
-    let last = db.range(first.to_vec()..=until.to_vec()).next_back();
-    let last = last.transpose().map_err(|e| failed("look for a place in the history", &e))?;
-    Ok(last.map_or_else(|| first.to_vec(), |(key, _)| key.to_vec()))
+fn last_key_until(view: &dyn View, first: &[u8], until: &[u8]) -> Result<Vec<u8>, Error> {
+    let last = view.range(first, &keys::after(until.to_vec())).next_back().transpose()?;
+    Ok(last.map_or_else(|| first.to_vec(), |(key, _)| key))
 }

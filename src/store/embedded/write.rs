@@ -1,9 +1,9 @@
-//! How a batch becomes keys and values: few of them, because sled pays by the record.
+//! How a batch becomes keys and values: few of them, because engines pay by the record.
 
 use super::super::{Batch, Commit, Error, Turn};
-use super::encode::{self, Staged};
+use super::encode::{self, Staged, Writes};
 use super::witness::Extent;
-use super::{failed, keys, read};
+use super::{View, failed, keys, read};
 use crate::domain::effect::EffectKey;
 use crate::domain::incident::TimelineEntry;
 use jiff::Timestamp;
@@ -49,14 +49,14 @@ pub(super) struct Next {
 
 impl Writer {
     /// Finds out where the history ends.
-    pub(super) fn new(db: &::sled::Db) -> Result<Self, Error> {
+    pub(super) fn new(view: &dyn View) -> Result<Self, Error> {
         let mut at = Position::default();
-        if let Some((first, stored)) = read::last_turns(db)? {
+        if let Some((first, stored)) = read::last_turns(view)? {
             at.extent.turn = (first + stored.turns.len() as u64).saturating_sub(1);
             at.watermark = stored.watermark;
             at.now = stored.turns.last().map(|it| it.now);
         }
-        at.extent.record = read::last_record(db)?.max(at.watermark);
+        at.extent.record = read::last_record(view)?.max(at.watermark);
         let compressor = encode::compressor()?;
         Ok(Self { compressor, at, timelines: BTreeMap::new() })
     }
@@ -67,13 +67,13 @@ impl Writer {
     }
 
     /// Prepares what a batch writes.
-    pub(super) fn stage<'a>(
-        &'a mut self,
-        db: &'a ::sled::Db,
+    pub(super) fn stage(
+        &mut self,
+        view: &dyn View,
         batch: &Batch,
-    ) -> Result<(Staged<'a>, Next), Error> {
+    ) -> Result<(Writes, Next), Error> {
         let mut next = Next { at: self.at, timelines: BTreeMap::new(), closed: Vec::new() };
-        let mut staged = Staged::new(db, &mut self.compressor);
+        let mut staged = Staged::new(view, &mut self.compressor);
         for record in &batch.appends {
             // Each record tells which one came before it, so that a hole is seen.
             let mut value = next.at.extent.record.to_be_bytes().to_vec();
@@ -84,7 +84,7 @@ impl Writer {
         if let Some(commit) = &batch.commit {
             stage_turns(&mut staged, commit, &mut next.at)?;
             stage_objects(&mut staged, commit, next.at.now)?;
-            stage_timelines(&mut staged, db, &commit.timeline, (&self.timelines, &mut next))?;
+            stage_timelines(&mut staged, view, &commit.timeline, (&self.timelines, &mut next))?;
             for planned in &commit.effects {
                 staged.put(keys::effect(keys::EFFECT, &planned.key), &json(planned)?)?;
             }
@@ -98,7 +98,7 @@ impl Writer {
         for finished in batch.commit.iter().flat_map(|it| &it.finished) {
             stage_finished(&mut staged, finished)?;
         }
-        Ok((staged, next))
+        Ok((staged.into_writes(), next))
     }
 
     /// Keeps in mind what is durable now.
@@ -149,7 +149,7 @@ fn stage_objects(
 
 fn stage_timelines(
     staged: &mut Staged<'_>,
-    db: &::sled::Db,
+    view: &dyn View,
     entries: &[(String, TimelineEntry)],
     (known, next): (&BTreeMap<String, u64>, &mut Next),
 ) -> Result<(), Error> {
@@ -160,7 +160,7 @@ fn stage_timelines(
     for (id, entries) in by_object {
         let last = match known.get(id) {
             Some(last) => *last,
-            None => read::last_timeline_number(db, id)?,
+            None => read::last_timeline_number(view, id)?,
         };
         staged.put(keys::timeline(id, last + 1), &json(&entries)?)?;
         next.timelines.insert(id.to_owned(), last + entries.len() as u64);

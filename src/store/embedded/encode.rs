@@ -1,16 +1,16 @@
 //! How a value is written: a format byte, compressed if that pays, in pieces if it is large.
 
 use super::super::Error;
-use super::{damaged, failed, keys};
+use super::{View, damaged, failed, keys};
 use std::collections::BTreeMap;
 use zstd::bulk::Compressor;
 
-/// The largest value that sled is given, in bytes.
+/// The largest value that an engine is given, in bytes.
 ///
 /// sled moves a page over a quarter of a segment (128 KiB) into a file of its own that it never
 /// syncs. It splits a page by the number of entries, at 17, and may join up to 4 more: 21 entries
 /// of 4 KiB with their keys stay below that.
-pub(super) const PIECE_BYTES: usize = 4096;
+const PIECE_BYTES: usize = 4096;
 
 /// Smaller values are not worth compressing, in bytes.
 const COMPRESS_BYTES_MIN: usize = 512;
@@ -23,12 +23,21 @@ const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 const PIECES: u8 = 2;
 
-/// What one batch will write, before sled sees it.
+/// What is written in one step, in the order of its keys; `None` = remove.
+pub(in super::super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// How much is written, in bytes.
+pub(in super::super) fn bytes_of(writes: &Writes) -> u64 {
+    let length =
+        |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len);
+    writes.iter().map(length).sum::<usize>() as u64
+}
+
+/// What one batch will write, before the engine sees it.
 pub(super) struct Staged<'a> {
-    db: &'a ::sled::Db,
+    view: &'a dyn View,
     compressor: &'a mut Compressor<'static>,
-    /// Values to write; `None` = remove.
-    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    writes: Writes,
 }
 
 /// Makes what values are compressed with.
@@ -38,8 +47,8 @@ pub(super) fn compressor() -> Result<Compressor<'static>, Error> {
 
 impl<'a> Staged<'a> {
     /// Begins with nothing.
-    pub(super) fn new(db: &'a ::sled::Db, compressor: &'a mut Compressor<'static>) -> Self {
-        Self { db, compressor, writes: BTreeMap::new() }
+    pub(super) fn new(view: &'a dyn View, compressor: &'a mut Compressor<'static>) -> Self {
+        Self { view, compressor, writes: Writes::new() }
     }
 
     /// Writes under a key that was never used before.
@@ -73,7 +82,7 @@ impl<'a> Staged<'a> {
             None => None,
         };
         self.remove_pieces(key, old.as_deref());
-        if let Some(stored) = self.db.get(key).map_err(|e| failed("read a value", &e))? {
+        if let Some(stored) = self.view.get(key)? {
             self.remove_pieces(key, Some(&stored));
             self.writes.insert(key.to_vec(), None);
         } else {
@@ -92,35 +101,13 @@ impl<'a> Staged<'a> {
     pub(super) fn contains(&self, key: &[u8]) -> Result<bool, Error> {
         match self.writes.get(key) {
             Some(write) => Ok(write.is_some()),
-            None => self.db.contains_key(key).map_err(|e| failed("look for a value", &e)),
+            None => Ok(self.view.get(key)?.is_some()),
         }
     }
 
-    /// How many values are written or removed.
-    pub(super) fn len(&self) -> usize {
-        self.writes.len()
-    }
-
-    /// How much is written, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        let length = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
-            key.len() + value.as_ref().map_or(0, Vec::len)
-        };
-        self.writes.iter().map(length).sum::<usize>() as u64
-    }
-
-    /// The writes in sled's form, and their keys.
-    pub(super) fn into_batch(self) -> (::sled::Batch, Vec<Vec<u8>>) {
-        let mut batch = ::sled::Batch::default();
-        let mut keys = Vec::with_capacity(self.writes.len());
-        for (key, value) in self.writes {
-            match value {
-                Some(value) => batch.insert(key.as_slice(), value),
-                None => batch.remove(key.as_slice()),
-            }
-            keys.push(key);
-        }
-        (batch, keys)
+    /// What is to be written.
+    pub(super) fn into_writes(self) -> Writes {
+        self.writes
     }
 
     fn pack(&mut self, value: &[u8]) -> Result<Vec<u8>, Error> {
@@ -146,12 +133,12 @@ impl<'a> Staged<'a> {
 }
 
 /// Reads the value whose first part was found under `key`.
-pub(super) fn value(db: &::sled::Db, key: &[u8], head: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn value(view: &dyn View, key: &[u8], head: &[u8]) -> Result<Vec<u8>, Error> {
     let Some(count) = piece_count(head) else { return unpack(head) };
     let mut packed = Vec::with_capacity(count as usize * PIECE_BYTES);
     let mut found = 0;
-    for piece in db.scan_prefix(keys::pieces(key)).values() {
-        packed.extend_from_slice(&piece.map_err(|e| failed("read a large value", &e))?);
+    for piece in view.prefix(&keys::pieces(key)) {
+        packed.extend(piece?.1);
         found += 1;
     }
     if found != count {

@@ -106,6 +106,24 @@ pub(super) fn piece(value: &[u8], number: u32) -> Vec<u8> {
     key
 }
 
+/// The first key after all that begin with `prefix`, which is not empty.
+pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+/// The first key after a key.
+pub(super) fn after(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
 /// The number that a key ends in.
 pub(super) fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|it| u64::from_be_bytes(*it))

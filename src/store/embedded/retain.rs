@@ -1,41 +1,41 @@
 //! How what is old leaves the store, a little at a time.
 
 use super::super::Error;
-use super::encode::{self, Staged};
+use super::encode::{self, Staged, Writes};
 use super::write::{StoredTurns, Writer};
-use super::{failed, keys, read};
+use super::{View, keys, read};
 use jiff::Timestamp;
 
 impl Writer {
     /// Prepares the removal of at most `budget` values from before a time; tells how many it is.
     /// Turns go a commit at a time, and the last commit's stay: they hold the watermark.
-    pub(super) fn stage_retain<'a>(
-        &'a mut self,
-        db: &'a ::sled::Db,
+    pub(super) fn stage_retain(
+        &mut self,
+        view: &dyn View,
         before: Timestamp,
         budget: usize,
-    ) -> Result<(Staged<'a>, usize), Error> {
-        let mut staged = Staged::new(db, &mut self.compressor);
+    ) -> Result<(Writes, usize), Error> {
+        let mut staged = Staged::new(view, &mut self.compressor);
         let mut left = budget;
-        remove_orphans(&mut staged, db, &mut left)?;
-        remove_turns(&mut staged, db, before, &mut left)?;
-        remove_closed(&mut staged, db, before, &mut left)?;
-        Ok((staged, budget - left))
+        remove_orphans(&mut staged, view, &mut left)?;
+        remove_turns(&mut staged, view, before, &mut left)?;
+        remove_closed(&mut staged, view, before, &mut left)?;
+        Ok((staged.into_writes(), budget - left))
     }
 }
 
 /// Removes records whose turns are gone.
-fn remove_orphans(staged: &mut Staged<'_>, db: &::sled::Db, left: &mut usize) -> Result<(), Error> {
-    let first = db.scan_prefix([keys::TURNS]).next().transpose();
-    let Some((key, head)) = first.map_err(|e| failed("read the turns", &e))? else {
+fn remove_orphans(staged: &mut Staged<'_>, view: &dyn View, left: &mut usize) -> Result<(), Error> {
+    let first = view.prefix(&[keys::TURNS]).next().transpose();
+    let Some((key, head)) = first? else {
         return Ok(());
     };
-    let stored: StoredTurns = read::parse(&encode::value(db, &key, &head)?)?;
+    let stored: StoredTurns = read::parse(&encode::value(view, &key, &head)?)?;
     // Records are applied in order, so those before the first kept turn's were applied earlier.
     let first_kept = stored.turns.iter().find_map(|it| it.seq);
     let end = first_kept.unwrap_or(stored.watermark.saturating_add(1));
-    for key in db.range(keys::record(0)..keys::record(end)).keys().take(*left) {
-        staged.remove(&key.map_err(|e| failed("read the inbox", &e))?)?;
+    for entry in view.range(&keys::record(0), &keys::record(end)).take(*left) {
+        staged.remove(&entry?.0)?;
         *left -= 1;
     }
     Ok(())
@@ -44,17 +44,17 @@ fn remove_orphans(staged: &mut Staged<'_>, db: &::sled::Db, left: &mut usize) ->
 /// Removes commits' turns that are old; their records follow with the next call.
 fn remove_turns(
     staged: &mut Staged<'_>,
-    db: &::sled::Db,
+    view: &dyn View,
     before: Timestamp,
     left: &mut usize,
 ) -> Result<(), Error> {
-    let mut commits = db.scan_prefix([keys::TURNS]).peekable();
+    let mut commits = view.prefix(&[keys::TURNS]).peekable();
     while let Some(entry) = commits.next() {
         if *left == 0 || commits.peek().is_none() {
             break;
         }
-        let (key, head) = entry.map_err(|e| failed("read the turns", &e))?;
-        let stored: StoredTurns = read::parse(&encode::value(db, &key, &head)?)?;
+        let (key, head) = entry?;
+        let stored: StoredTurns = read::parse(&encode::value(view, &key, &head)?)?;
         if stored.turns.last().is_some_and(|it| it.now >= before) {
             break;
         }
@@ -67,25 +67,24 @@ fn remove_turns(
 /// Removes objects that were closed before a time, each after its timeline.
 fn remove_closed(
     staged: &mut Staged<'_>,
-    db: &::sled::Db,
+    view: &dyn View,
     before: Timestamp,
     left: &mut usize,
 ) -> Result<(), Error> {
     let mut end = vec![keys::CLOSED_AT];
     end.extend(keys::time(before));
-    for key in db.range(vec![keys::CLOSED_AT]..end).keys() {
-        let key = key.map_err(|e| failed("read what is closed", &e))?;
+    for entry in view.range(&[keys::CLOSED_AT], &end) {
+        let (key, _) = entry?;
         let time = key.get(1..9).unwrap_or_default();
         let Some((kind, id)) = keys::kind_and_id(&key, 9) else { continue };
         let closed = keys::object(keys::CLOSED, kind, &id);
-        let head = db.get(&closed).map_err(|e| failed("read a closed object", &e))?;
-        let value = head.map(|head| encode::value(db, &closed, &head)).transpose()?;
+        let value =
+            view.get(&closed)?.map(|head| encode::value(view, &closed, &head)).transpose()?;
         // It may have been closed again later; then only this mark of the first time goes.
         if value.is_some_and(|it| it.starts_with(time)) {
-            let is_open = db.contains_key(keys::object(keys::OPEN, kind, &id));
-            if !is_open.map_err(|e| failed("look for an open object", &e))? {
-                for entry in db.scan_prefix(keys::timeline_of(&id)).keys().take(*left) {
-                    staged.remove(&entry.map_err(|e| failed("read a timeline", &e))?)?;
+            if view.get(&keys::object(keys::OPEN, kind, &id))?.is_none() {
+                for entry in view.prefix(&keys::timeline_of(&id)).take(*left) {
+                    staged.remove(&entry?.0)?;
                     *left -= 1;
                 }
             }
