@@ -18,7 +18,7 @@ use super::embedded::{
 };
 use super::{Engine, Error, Options};
 use space::{SEGMENT_BYTES, Space};
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -49,6 +49,7 @@ impl Driver for SledDriver<'_> {
 
     fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
         space::free_reserve(self.folder, self.options).map_err(Trouble::Other)?;
+        remove_half_made_snapshots(database).map_err(Trouble::Other)?;
         let db = open_database(database, self.options)?;
         let map = SledMap::new(db, database, self).map_err(Trouble::Other)?;
         Ok(Box::new(map))
@@ -143,6 +144,21 @@ impl View for SledView<'_> {
     }
 }
 
+/// Removes a snapshot of sled's page table that was being written when an earlier start was cut
+/// short. sled would take it for the newest one and refuse to open; the one before is still there.
+fn remove_half_made_snapshots(database: &Path) -> Result<(), Error> {
+    let remove = || -> std::io::Result<()> {
+        for entry in fs::read_dir(database)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == "generating") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    };
+    remove().map_err(|e| failed("remove a half-made snapshot of the database", &e))
+}
+
 /// Opens sled in a thread of its own, because it panics on some kinds of damage.
 fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> {
     // Without sled's own flusher nothing is written behind our back: each write is flushed
@@ -225,6 +241,16 @@ mod tests {
         folder::open(folder, &options, &driver).unwrap()
     }
 
+    #[test]
+    fn a_half_made_snapshot_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path(), Options::default()).unwrap());
+        let snapshot = folder.path().join("sled/snap.00000000FFFFFFFF.generating");
+        fs::write(&snapshot, "half").unwrap();
+        drop(open(folder.path(), Options::default()).unwrap());
+        assert!(!snapshot.exists());
+    }
+
     fn append(seq: u64) -> Batch {
         // 20 kB that do not compress.
         let mut lot = seq;
@@ -287,7 +313,7 @@ mod tests {
 
         // The reserve is on the other disk; this stands for it.
         let reserve = disk.path().join("reserve");
-        std::fs::copy(folder.path().join("reserve"), &reserve).unwrap();
+        fs::copy(folder.path().join("reserve"), &reserve).unwrap();
         let store = open_shown(folder.path(), &|map| {
             map.file.set_len(map.file.metadata().unwrap().len()).unwrap();
             map.space.lock().unwrap().take_nothing_ahead();
@@ -303,7 +329,7 @@ mod tests {
         assert!(matches!(store.write(&append(seq + 1)), Err(Error::Failed(_))));
         assert!(matches!(store.retain(Timestamp::MAX, 9), Err(Error::Failed(_))));
         drop(store);
-        std::fs::remove_file(&reserve).unwrap();
+        fs::remove_file(&reserve).unwrap();
         let store = open(folder.path(), Options::default()).unwrap();
         // The batch that failed may be there, as a whole.
         let records = store.records(0, usize::MAX).unwrap();

@@ -36,11 +36,7 @@ pub(in super::super) fn open(
     options: &Options,
     driver: &dyn Driver,
 ) -> Result<EmbeddedStore, Error> {
-    let at = |e| failed(&format!("make the folder `{}`", folder.display()), &e);
-    if !folder.exists() {
-        fs::create_dir_all(folder).map_err(at)?;
-        sync_folder(folder.parent().filter(|it| !it.as_os_str().is_empty()))?;
-    }
+    make_folder(folder)?;
     let lock = take_lock(folder)?;
     let labelled = check_label(folder, driver.engine())?;
     let database = folder.join(driver.engine().name());
@@ -109,6 +105,18 @@ impl Trouble {
             )),
         }
     }
+}
+
+/// Makes a folder if it is missing, and those above it; the name of each becomes durable.
+fn make_folder(folder: &Path) -> Result<(), Error> {
+    if folder.exists() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|it| !it.as_os_str().is_empty());
+    above.map_or(Ok(()), make_folder)?;
+    let made = fs::create_dir(folder);
+    made.map_err(|e| failed(&format!("make the folder `{}`", folder.display()), &e))?;
+    sync_folder(above)
 }
 
 fn take_lock(folder: &Path) -> Result<File, Error> {
