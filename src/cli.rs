@@ -13,6 +13,7 @@ pub mod problem;
 pub mod runbook;
 pub mod serve;
 pub mod silence;
+pub mod store;
 pub mod test;
 
 use clap::{CommandFactory, Parser};
@@ -59,6 +60,8 @@ enum Command {
         /// Files and folders; `rules` if not told
         paths: Vec<PathBuf>,
     },
+    /// Look after the store of a stopped daemon
+    Store(store::Arguments),
     #[command(flatten)]
     Remote(Remote),
     /// Print a completion script
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Demo(it) => finish_daemon(demo::run(&it)),
         Command::Check { paths, output } => check::run(&paths, output),
         Command::Test { paths } => finish_daemon(test::run(&paths)),
+        Command::Store(it) => finish(store::run(it)),
         Command::Remote(it) => finish(talk(&arguments.server, it)),
         Command::Completions { shell } => {
             finish(completions::run(shell, &mut Arguments::command()))
@@ -332,6 +336,12 @@ mod tests {
             "watchkeeper demo --speed 720 --seed 7 --headless --listen 127.0.0.1:0",
             "watchkeeper check rules watchkeeper.yaml -o json",
             "watchkeeper test rules",
+            "watchkeeper store stats --data d -o json",
+            "watchkeeper store --data d verify",
+            "watchkeeper store compact",
+            "watchkeeper store backup file",
+            "watchkeeper store restore file --engine redb",
+            "watchkeeper store migrate --to sled",
             "watchkeeper alert list --state firing,resolved --incident INC-1 a=b c=~d -o json",
             "watchkeeper alert send Down instance=a --annotation summary=x --resolve",
             "watchkeeper alert send a=b --starts-at 2026-01-01T00:00:00Z",
@@ -392,6 +402,8 @@ mod tests {
             ("watchkeeper silence add a=b --duration 1h", 2),
             ("watchkeeper silence add a=b --duration 1y --comment c", 2),
             ("watchkeeper runbook stop-all", 2),
+            ("watchkeeper store migrate --to postgres", 2),
+            ("watchkeeper store backup", 2),
             ("watchkeeper --token secret incident list", 2),
             ("watchkeeper --help", 0),
             ("watchkeeper incident --help", 0),

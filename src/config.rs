@@ -230,6 +230,13 @@ fn read_folders(
     rule_files::collect(files, &Surroundings { mode, now, http_allow, neighbours: &[] })
 }
 
+/// Reads settings that are in memory. For tests.
+pub fn settings_from_text(text: &str) -> Checked<Settings> {
+    let name = SETTINGS_FILE.to_owned();
+    let source = Source { relative: name.clone(), name, text: text.to_owned() };
+    settings::collect(Files { sources: vec![source], findings: Vec::new() }, Timestamp::now())
+}
+
 /// Reads rules that are in memory: names of files and their texts. For the demo, and for tests.
 pub fn rules_from_texts(texts: &[(&str, &str)], mode: Mode) -> Checked<RuleSet> {
     let sources = texts.iter().map(|(name, text)| Source {

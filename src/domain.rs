@@ -13,12 +13,14 @@ pub mod incident;
 pub mod label;
 pub mod matcher;
 pub mod notification;
+pub mod planted;
 pub mod problem;
 pub mod restore;
 pub mod rules;
 pub mod schedule;
 pub mod service_level;
 pub mod silence;
+mod stored_time;
 pub mod template;
 pub mod timer;
 
@@ -259,6 +261,8 @@ pub enum Count {
     NotificationDead,
     /// A record could not be applied and was set aside.
     RecordPoisoned,
+    /// The store was damaged, and was made anew from a snapshot.
+    StoreHealed,
 }
 
 /// What one practice tells another within a turn. What crosses from the alerts' side to the
@@ -337,8 +341,9 @@ impl State {
             Event::WatchStarted { last_seen } => self.watch_started(now, *last_seen),
             Event::ClockJumped { .. } => self.hold(now),
             Event::RecordPoisoned { seq, reason } => self.record_poisoned(now, *seq, reason),
+            Event::StoreHealed(healing) => self.store_healed(now, healing),
             Event::Woken => self.wake(now),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "planted-bugs"))]
             Event::Explosion => panic!("planted for a test"),
         }
         self.tell_facts(now);

@@ -20,10 +20,11 @@ use crate::act::Performer;
 use crate::domain::event::{Command, Event};
 use crate::domain::incident::TimelineEntry;
 use crate::domain::{Accepted, Refusal, State};
-use crate::store::{self, Kind, Object, Scope, Store};
+use crate::store::{self, Kind, Object, Packed, Scope, Store};
 use crate::telemetry::Metrics;
-use jiff::SignedDuration;
-pub use persist::name_of;
+use jiff::{SignedDuration, Timestamp};
+pub use persist::{name_of, read_back};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -51,7 +52,11 @@ pub type OpenStore = Box<dyn Fn() -> Result<Arc<dyn Store>, store::Error> + Send
 /// What a message to the engine asks for.
 enum Message {
     /// Take these facts.
-    Submit { events: Vec<Event>, done: oneshot::Sender<Result<(), SubmitError>> },
+    Submit {
+        events: Vec<Event>,
+        packed: Option<Packed>,
+        done: oneshot::Sender<Result<(), SubmitError>>,
+    },
     /// Carry this out.
     Command { event: Event, done: oneshot::Sender<Result<Accepted, CommandError>> },
     /// Say when everything before this is decided and durable.
@@ -142,7 +147,9 @@ impl Handle {
     /// Takes in facts. They are durable when this returns well, and will be decided in order.
     pub async fn submit(&self, events: Vec<Event>) -> Result<(), SubmitError> {
         let (done, answer) = oneshot::channel();
-        self.send(Message::Submit { events, done })?;
+        // The one writer has enough to do; if this fails, it finds out again and tells.
+        let packed = store::pack(&events).ok();
+        self.send(Message::Submit { events, packed, done })?;
         answer.await.unwrap_or(Err(SubmitError::Stopping))
     }
 
@@ -223,6 +230,12 @@ impl Handle {
         limit: usize,
     ) -> Result<Vec<(u64, TimelineEntry)>, store::Error> {
         self.with_store(move |store| store.timeline(&id, after, limit)).await
+    }
+
+    /// Writes what is open into a file of its own in a folder, and returns its path. Nothing is
+    /// written meanwhile: the watch goes on when the store was read.
+    pub async fn snapshot(&self, folder: PathBuf) -> Result<PathBuf, store::Error> {
+        self.with_store(move |store| store::snapshot::take(store, &folder, Timestamp::now())).await
     }
 
     /// A number that rises whenever something changed and the change is durable; for live views.

@@ -57,9 +57,21 @@ pub fn routes(door: Arc<Door>) -> Router {
 }
 
 /// A body that was read.
-struct Delivery {
-    alerts: Vec<ReceivedAlert>,
-    rejected: Vec<RejectedAlert>,
+pub struct Delivery {
+    /// Its good alerts.
+    pub alerts: Vec<ReceivedAlert>,
+    /// Those that are refused, with reasons.
+    pub rejected: Vec<RejectedAlert>,
+}
+
+/// Reads the body of `POST /api/v2/alerts`. Fails with a message when it is no list of alerts.
+pub fn read_posted_alerts(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+    alertmanager_v2::parse(body, now).map_err(|(_, _, message)| message)
+}
+
+/// Reads the body of an Alertmanager's webhook. Fails with a message when it is none.
+pub fn read_webhook(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+    alertmanager_webhook::parse(body, now).map_err(|(_, _, message)| message)
 }
 
 /// Why a body was not taken. `R` is how its format refuses.

@@ -109,6 +109,8 @@ mod tests {
             alert_count: 1,
             firing_count: 0,
             reopen_count: 0,
+            paused_milliseconds: 0,
+            paused_before_acknowledged_milliseconds: 0,
             labels,
             annotations: Labels::default(),
             first_alert: Fingerprint(id),

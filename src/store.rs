@@ -1,16 +1,20 @@
 //! What must survive: the inbox, the open and closed objects, their timelines, the history.
 //!
-//! One value of [`Batch`] is one durable step. The committer (in `engine`) is the only writer; any
-//! thread may read. Nothing of an engine leaks through: no trees, no transactions, no clock.
+//! One value of [`Batch`] is one write: its records, then the rest, each of them whole or not at all. The
+//! committer (in `engine`) is the only writer; any thread may read. Nothing of an engine leaks through:
+//! no trees, no transactions, no clock.
 
+pub mod archive;
+pub mod care;
 mod embedded;
 pub mod redb;
 pub mod sled;
+pub mod snapshot;
 
 use crate::domain::effect::{EffectKey, PlannedEffect};
 use crate::domain::event::{CorrelationDomain, Event};
 use crate::domain::incident::TimelineEntry;
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedStore, Stats};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -57,23 +61,16 @@ pub struct Options {
     /// go on in the space that the store has taken before; where the file system gives none ahead,
     /// down to half and to a quarter of this.
     pub free_bytes_min: u64,
-    /// Moves a damaged database away, never deletes it, and starts with an empty one; or goes on
-    /// with what is left, if only its end is lost. If not, a damaged database does not open.
-    pub set_aside_corrupt: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cache_bytes: 64 * 1024 * 1024,
-            free_bytes_min: 4 * 1024 * 1024,
-            set_aside_corrupt: false,
-        }
+        Self { cache_bytes: 16 * 1024 * 1024, free_bytes_min: 4 * 1024 * 1024 }
     }
 }
 
-/// Opens the store in `folder`, or makes it. Fails with [`Error::Unusable`] when a person must
-/// act, with [`Error::Full`] when there is no space even to open it.
+/// Opens the store in `folder`, or makes it. Fails with [`Error::Damaged`] when something of it is
+/// lost, with [`Error::Unusable`] when a person must act, with [`Error::Full`] when there is no space even to open it.
 pub fn open(engine: Engine, folder: &Path, options: Options) -> Result<EmbeddedStore, Error> {
     match engine {
         Engine::Sled => sled::open(folder, options),
@@ -92,6 +89,26 @@ pub struct Record {
     pub events: Vec<Event>,
 }
 
+/// The facts of a record in the form in which they are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed(pub(crate) Vec<u8>);
+
+/// Brings facts into the form in which they are stored. It takes long enough to be done before
+/// they come to the one writer.
+pub fn pack(events: &[Event]) -> Result<Packed, Error> {
+    embedded::pack(events).map(Packed)
+}
+
+/// Reads a value as it is stored, unless it is in pieces. Fails when it is damaged.
+pub fn decode_value(stored: &[u8]) -> Result<Vec<u8>, Error> {
+    embedded::encode::unpack(b"", stored)
+}
+
+/// Reads the records of a file of the inbox, up to its end or to the first damage.
+pub fn decode_records(file: &[u8]) -> Result<Vec<Record>, Error> {
+    embedded::decode_records(file)
+}
+
 /// One turn of the watch, as it was decided: what replay runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
@@ -105,7 +122,8 @@ pub struct Turn {
 }
 
 /// What an object is; with its id the name of a stored value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Open alerts, a page of them each. Id: the page number.
     AlertPage,
@@ -135,7 +153,7 @@ pub struct Object {
     /// Unique within the kind. Ids that end in a number are ordered by it, so that `INC-10` comes
     /// after `INC-9`.
     pub id: String,
-    /// JSON.
+    /// JSON; of a page of alerts `MessagePack`.
     pub body: Vec<u8>,
 }
 
@@ -144,6 +162,9 @@ pub struct Object {
 pub struct Batch {
     /// New records for the inbox, with rising `seq`.
     pub appends: Vec<Record>,
+    /// For each of them its facts in the form in which they are stored, where somebody has prepared
+    /// it; may be empty.
+    pub packed: Vec<Option<Packed>>,
     /// The results of turns, if any are ready.
     pub commit: Option<Commit>,
     /// Effects that are about to begin and must not begin twice.
@@ -215,6 +236,9 @@ pub enum Error {
     /// Something may have been written; open again and load.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// What was read is not what was written; heal it ([`care::open_healing`]) or restore a backup.
+    #[error("{0}")]
+    Damaged(String),
     /// It cannot be opened by this program. A person must act.
     #[error("{0}")]
     Unusable(String),
@@ -225,6 +249,9 @@ pub enum Error {
 /// Every engine passes the contract suite in `tests/store.rs`.
 pub trait Store: Send + Sync {
     /// Writes a batch; durable against power loss when it returns. One writer at a time.
+    ///
+    /// Its records are durable before the rest: a crash may leave them without it, never the other
+    /// way round. [`Error::Full`] means that nothing was written.
     fn write(&self, batch: &Batch) -> Result<(), Error>;
 
     /// Reads what a start needs.

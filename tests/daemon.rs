@@ -25,6 +25,8 @@ mod disk_full;
 mod engines;
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/heal.rs"]
+mod heal;
 #[path = "daemon/intake.rs"]
 mod intake;
 #[path = "daemon/kill.rs"]

@@ -2,8 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::print_stdout, reason = "a test tells what it saw")]
 
+#[path = "store/care.rs"]
+mod care;
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/corrupt.rs"]
+mod corrupt;
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/disk_full.rs"]

@@ -8,6 +8,9 @@ mod query;
 mod silences;
 mod status;
 
+pub use alerts::check_query;
+pub use silences::read_silence;
+
 use crate::domain::rules::RuleSet;
 use crate::engine::{Handle, SubmitError};
 use axum::extract::{DefaultBodyLimit, State};

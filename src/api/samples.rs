@@ -86,6 +86,8 @@ pub(super) fn incident() -> Incident {
         alert_count: 1,
         firing_count: 1,
         reopen_count: 0,
+        paused_milliseconds: 0,
+        paused_before_acknowledged_milliseconds: 0,
         labels: labels(),
         annotations: Labels::from_pairs([("summary", "down")]),
         first_alert: labels().fingerprint(),

@@ -30,6 +30,12 @@ pub enum Failure {
     /// The server's answer makes no sense.
     #[error("bad answer from the server: {0}")]
     BadReply(String),
+    /// The store could not do it.
+    #[error("{0}")]
+    Store(#[from] crate::store::Error),
+    /// What was looked at is not good; what is wrong was printed.
+    #[error("found {0}")]
+    Findings(String),
     /// The output could not be written.
     #[error("failed to write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -48,7 +54,7 @@ impl Failure {
                 502..=504 => 3,
                 _ => 1,
             },
-            Self::BadReply(_) => 1,
+            Self::BadReply(_) | Self::Store(_) | Self::Findings(_) => 1,
             Self::Output(error) => u8::from(error.kind() != std::io::ErrorKind::BrokenPipe),
         }
     }

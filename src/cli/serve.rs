@@ -111,6 +111,7 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
     let reloader =
         Reloads { settings: settings.clone(), handle: handle.clone(), metrics: metrics.clone() };
     let reloading = tokio::spawn(reloader.on_change(watch, reloads, again));
+    let snapshots = tokio::spawn(take_snapshots(handle.clone(), snapshots_of(&settings)));
     let external_url = settings.external_url.clone();
     let started_at = jiff::Timestamp::now();
     let context = api::Context {
@@ -137,6 +138,11 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
     });
     api::serve(listener, api::assemble(context, doors), stopping.cancelled_owned()).await?;
     reloading.abort();
+    snapshots.abort();
+    let last = take_snapshot(&handle, snapshots_of(&settings));
+    if tokio::time::timeout(SNAPSHOT_TIMEOUT, last).await.is_err() {
+        tracing::warn!("there is no time for a snapshot");
+    }
     handle.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -150,8 +156,9 @@ fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle
         .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
     let folder = settings.data.join("store");
     let engine: store::Engine = settings.engine.parse()?;
+    let snapshots = snapshots_of(settings);
     let open = move || -> Result<Arc<dyn store::Store>, store::Error> {
-        Ok(Arc::new(store::open(engine, &folder, store::Options::default())?))
+        Ok(Arc::new(store::care::open_healing(engine, &folder, &snapshots)?))
     };
     let options = engine::Options {
         open: Box::new(open),
@@ -160,6 +167,36 @@ fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle
         retention_seconds: settings.retention_seconds,
     };
     Ok(engine::start(options)?)
+}
+
+/// How long after the start the first snapshot is taken.
+const SNAPSHOT_FIRST: Duration = Duration::from_mins(1);
+/// How often snapshots are taken from then on.
+const SNAPSHOT_EVERY: Duration = Duration::from_hours(1);
+/// How long a stop waits for the last one.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where the snapshots are.
+fn snapshots_of(settings: &Settings) -> PathBuf {
+    settings.data.join("snapshots")
+}
+
+/// Takes snapshots, for ever.
+async fn take_snapshots(handle: Handle, folder: PathBuf) {
+    let mut wait = SNAPSHOT_FIRST;
+    loop {
+        tokio::time::sleep(wait).await;
+        take_snapshot(&handle, folder.clone()).await;
+        wait = SNAPSHOT_EVERY;
+    }
+}
+
+/// Writes what is open into a file of its own, for the day when the store is damaged.
+async fn take_snapshot(handle: &Handle, folder: PathBuf) {
+    match handle.snapshot(folder).await {
+        Ok(path) => tracing::info!(path = %path.display(), "a snapshot was taken"),
+        Err(error) => tracing::error!(%error, "no snapshot could be taken"),
+    }
 }
 
 /// Tells the engine new rules, unless they are those in force.

@@ -3,6 +3,7 @@
 use super::event::{AlertBatch, Ends, ReceivedAlert};
 use super::incident::IncidentId;
 use super::label::{Fingerprint, Labels};
+use super::planted::{self, Bug};
 use super::rules::RuleRef;
 use super::{Closed, Count, Moved, ObjectKey, PAGE_ALERTS_MAX, State, later};
 use jiff::Timestamp;
@@ -90,8 +91,10 @@ pub struct Report {
     /// Whether it says that the alert fires.
     pub firing: bool,
     /// When its word runs out; `None` = never, it will tell.
+    #[serde(with = "super::stored_time::option", default)]
     pub expires_at: Option<Timestamp>,
     /// When it last spoke.
+    #[serde(with = "super::stored_time")]
     pub received_at: Timestamp,
 }
 
@@ -100,6 +103,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// When it was made.
+    #[serde(with = "super::stored_time")]
     pub at: Timestamp,
     /// What was decided when the alert last began to fire.
     pub disposition: Disposition,
@@ -166,12 +170,16 @@ pub struct Alert {
     /// Whether it is true.
     pub state: AlertState,
     /// Since when it is, or last was, true.
+    #[serde(with = "super::stored_time")]
     pub starts_at: Timestamp,
     /// When it ended; while it fires, when its sources' word runs out.
+    #[serde(with = "super::stored_time::option", default)]
     pub ends_at: Option<Timestamp>,
     /// When a source first told of it.
+    #[serde(with = "super::stored_time")]
     pub received_at: Timestamp,
     /// When something about it last changed.
+    #[serde(with = "super::stored_time")]
     pub updated_at: Timestamp,
     /// What each source says.
     pub reports: Vec<Report>,
@@ -268,7 +276,9 @@ impl State {
     fn make_plain(&self, now: Timestamp, received: &ReceivedAlert) -> Word {
         let timeout = i64::from(self.rules.resolve_timeout_seconds.max(1));
         let (firing, ends_at) = match received.ends {
-            Ends::At(at) => (at > now, Some(at)),
+            // Our time counts whole milliseconds: what ended within this one is over, or it would wait
+            // for its end like one that fell silent.
+            Ends::At(at) => (at.as_millisecond() > now.as_millisecond(), Some(at)),
             Ends::Timeout => (true, Some(later(now, timeout))),
             Ends::WhenTold => (true, None),
         };
@@ -307,6 +317,7 @@ impl State {
             alert.generator_url = received.generator_url.clone();
         }
         if alert.state == AlertState::Firing {
+            alert.count += u32::from(planted::is(Bug::DuplicateCounted));
             alert.starts_at = alert.starts_at.min(word.starts_at);
             let firing = alert.reports.iter().filter(|it| it.firing);
             let words: Option<Vec<Timestamp>> = firing.map(|it| it.expires_at).collect();
@@ -449,5 +460,35 @@ impl State {
             }
         }
         self.changes.closed.push(Closed::Alert(Box::new(alert)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Event;
+
+    #[test]
+    fn what_ended_within_this_millisecond_is_over() {
+        let now: Timestamp = "2026-11-22T17:00:00.500Z".parse().unwrap();
+        for (nanoseconds, expected) in
+            [(-1, "resolved"), (999_999, "resolved"), (1_000_000, "firing")]
+        {
+            let mut state = State::default();
+            for ends in [later(now, 60), now + jiff::SignedDuration::from_nanos(nanoseconds)] {
+                let alert = ReceivedAlert {
+                    labels: Labels::from_pairs([("alertname", "Down")]),
+                    annotations: Labels::default(),
+                    starts_at: Some(now - jiff::SignedDuration::from_secs(9)),
+                    ends: Ends::At(ends),
+                    generator_url: "".into(),
+                };
+                let batch =
+                    AlertBatch { source: "x".into(), alerts: vec![alert], rejected: vec![] };
+                drop(state.apply(now, &Event::AlertsReceived(batch)));
+            }
+            let alert = state.alerts.values().next().unwrap();
+            assert_eq!(alert.state.as_str(), expected, "{nanoseconds}");
+        }
     }
 }

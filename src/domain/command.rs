@@ -2,6 +2,7 @@
 
 use super::event::Command;
 use super::execution::ExecutionState;
+use super::planted::{self, Bug};
 use super::rules::RuleSet;
 use super::silence::Silence;
 use super::{Accepted, ObjectKey, Refusal, Reply, State};
@@ -86,7 +87,11 @@ impl State {
 
     /// Takes new rules. What was decided stays; what waits for a person stays as it was asked.
     pub(super) fn load_rules(&mut self, now: Timestamp, rules: &Arc<RuleSet>) {
-        self.rules = rules.clone();
+        let mut rules = rules.clone();
+        if planted::is(Bug::ReloadHalfDone) {
+            Arc::make_mut(&mut rules).correlations.clone_from(&self.rules.correlations);
+        }
+        self.rules = rules;
         self.changes.objects.insert(ObjectKey::Rules);
         self.load_file_silences(now);
         self.note_new_detections(now);

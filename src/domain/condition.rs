@@ -3,6 +3,10 @@
 use super::execution::Context;
 use cel::{Context as Scope, Program, Value};
 
+/// The longest condition, in bytes. Its parser goes one call deeper with each link of a chain such as
+/// `1 + 1 + …`, and a stack that overflows would end the process.
+const CONDITION_BYTES_MAX: usize = 2048;
+
 /// Decides a condition over `incident`, `labels` and `annotations`. An empty one holds.
 ///
 /// Fails when it cannot be decided; whoever asks must then do nothing.
@@ -10,7 +14,7 @@ pub fn holds(condition: &str, context: &Context) -> Result<bool, String> {
     if condition.trim().is_empty() {
         return Ok(true);
     }
-    let program = Program::compile(condition).map_err(|error| explain(&error))?;
+    let program = compile(condition)?;
     let mut scope = Scope::default();
     for (name, value) in [
         ("incident", serde_json::to_value(&context.incident)),
@@ -32,7 +36,14 @@ pub fn check(condition: &str) -> Result<(), String> {
     if condition.trim().is_empty() {
         return Ok(());
     }
-    Program::compile(condition).map(drop).map_err(|error| explain(&error))
+    compile(condition).map(drop)
+}
+
+fn compile(condition: &str) -> Result<Program, String> {
+    if condition.len() > CONDITION_BYTES_MAX {
+        return Err(format!("the condition is longer than {CONDITION_BYTES_MAX} bytes"));
+    }
+    Program::compile(condition).map_err(|error| explain(&error))
 }
 
 /// Makes one line of the parser's many.
@@ -65,5 +76,17 @@ mod tests {
         check_holds("has(labels.team)", Some(false));
         check_holds("1 + 1", None);
         check_holds("labels.env = 'prod'", None);
+    }
+
+    #[test]
+    fn a_long_chain_does_not_overflow_the_stack() {
+        for (begin, link) in [("1", "+1"), ("labels", ".a"), ("true", "&&true"), ("1", "<1")] {
+            let longest = (CONDITION_BYTES_MAX - begin.len()) / link.len();
+            let fits = format!("{begin}{}", link.repeat(longest));
+            assert_eq!(check(&fits), Ok(()), "{link}");
+            drop(holds(&fits, &Context::default()));
+            let error = check(&format!("{begin}{}", link.repeat(longest * 5))).unwrap_err();
+            assert!(error.contains("longer than 2048 bytes"), "{error}");
+        }
     }
 }

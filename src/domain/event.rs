@@ -75,11 +75,29 @@ pub enum Event {
         /// The panic's text.
         reason: String,
     },
+    /// The store was damaged, and was made anew from its newest snapshot.
+    StoreHealed(Healing),
     /// A timer is due.
     Woken,
     /// Panics when applied, so that the tests can see what the engine does then.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "planted-bugs"))]
     Explosion,
+}
+
+/// How a damaged store came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healing {
+    /// What was found.
+    pub damage: String,
+    /// Where the damaged folder lies now.
+    pub aside: String,
+    /// The time of the snapshot that the store was made from: what became known since then may be
+    /// missing. `None` = there was none, and everything is.
+    pub snapshot_at: Option<Timestamp>,
+    /// When it was made.
+    pub healed_at: Timestamp,
+    /// How many open objects came back.
+    pub objects: u64,
 }
 
 /// Alerts that one sender delivered together.
@@ -119,7 +137,12 @@ pub struct ReceivedAlert {
     #[serde(rename = "a", default, skip_serializing_if = "Labels::is_empty")]
     pub annotations: Labels,
     /// Since when it is true; `None` = since its receipt.
-    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "s",
+        with = "super::stored_time::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub starts_at: Option<Timestamp>,
     /// Until when it is true.
     #[serde(rename = "e")]
@@ -134,7 +157,7 @@ pub struct ReceivedAlert {
 #[serde(rename_all = "snake_case")]
 pub enum Ends {
     /// At this time; a time that is past means resolved.
-    At(Timestamp),
+    At(#[serde(with = "super::stored_time")] Timestamp),
     /// Not told: `resolve_timeout` after its receipt.
     Timeout,
     /// When the source says so: this source does not repeat itself.

@@ -187,6 +187,13 @@ pub struct Incident {
     pub firing_count: u64,
     /// How often it was opened again.
     pub reopen_count: u32,
+    /// The time between its resolutions and the openings that followed, in milliseconds; it
+    /// counts for no promise.
+    #[serde(default)]
+    pub paused_milliseconds: i64,
+    /// The part of that before `acknowledged_at`.
+    #[serde(default)]
+    pub paused_before_acknowledged_milliseconds: i64,
     /// The labels of the alert that opened it; rules about the incident match on these.
     pub labels: Labels,
     /// The annotations of the alert that opened it.

@@ -25,14 +25,20 @@ impl Labels {
         N: AsRef<str>,
         V: AsRef<str>,
     {
-        let mut sorted = std::collections::BTreeMap::new();
-        for (name, value) in pairs {
-            sorted.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
-        }
-        sorted.retain(|_, value| !value.is_empty());
-        let mut text = String::new();
+        let pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        let mut sorted: Vec<(&str, &str)> =
+            pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        // The sort is stable, so that the last of those with one name is the latest.
+        sorted.sort_by_key(|(name, _)| *name);
+        let mut text = String::with_capacity(sorted.iter().map(|it| it.0.len() + it.1.len()).sum());
         let mut ends = Vec::with_capacity(sorted.len() * 2);
-        for (name, value) in &sorted {
+        let mut rest = sorted.as_slice();
+        while let [(name, value), later @ ..] = rest {
+            rest = later;
+            let is_replaced = later.first().is_some_and(|(next, _)| next == name);
+            if is_replaced || value.is_empty() {
+                continue;
+            }
             for part in [name, value] {
                 text.push_str(part);
                 ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
@@ -74,9 +80,10 @@ impl Labels {
         const PRIME: u64 = 0x0000_0100_0000_01b3;
         let mut hash = OFFSET;
         let mut add = |bytes: &[u8]| {
-            for byte in bytes.iter().chain(&[0xff]) {
+            for byte in bytes {
                 hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
             }
+            hash = (hash ^ 0xff).wrapping_mul(PRIME);
         };
         for (name, value) in self.iter() {
             add(name.as_bytes());
@@ -106,7 +113,17 @@ impl fmt::Display for Labels {
         f.write_str("{")?;
         for (index, (name, value)) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{name}={value:?}")?;
+            f.write_str(comma)?;
+            f.write_str(name)?;
+            f.write_str("=")?;
+            // Most values need no escapes, and looking for them letter by letter takes long.
+            if value.bytes().all(|it| matches!(it, b' '..=b'~') && it != b'"' && it != b'\\') {
+                f.write_str("\"")?;
+                f.write_str(value)?;
+                f.write_str("\"")?;
+            } else {
+                write!(f, "{value:?}")?;
+            }
         }
         f.write_str("}")
     }
@@ -163,16 +180,37 @@ impl FromStr for Fingerprint {
     }
 }
 
+/// As text where people read, as a number where many are kept.
 impl Serialize for Fingerprint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_u64(self.0)
+        }
     }
 }
 
+/// Both forms are read from either.
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Fingerprint;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a fingerprint as 16 hexadecimal digits, or as a number")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Fingerprint, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Fingerprint, E> {
+                Ok(Fingerprint(number))
+            }
+        }
+        deserializer.deserialize_any(Either)
     }
 }
 

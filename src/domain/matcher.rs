@@ -109,20 +109,37 @@ impl PartialEq for Matcher {
 
 impl Eq for Matcher {}
 
-/// Prints `name="value"`.
+/// Prints `name="value"`; a name that is no plain one is quoted too. What is printed is stored, so
+/// it must be read back as the same.
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}\"", self.name, self.operator.as_str())?;
-        for character in self.value.chars() {
-            match character {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                other => write!(f, "{other}")?,
-            }
+        if is_plain_name(&self.name) {
+            f.write_str(&self.name)?;
+        } else {
+            write_quoted(f, &self.name)?;
         }
-        f.write_str("\"")
+        f.write_str(self.operator.as_str())?;
+        write_quoted(f, &self.value)
     }
+}
+
+fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_str("\"")?;
+    for character in text.chars() {
+        match character {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            other => write!(f, "{other}")?,
+        }
+    }
+    f.write_str("\"")
+}
+
+/// Whether a label's name needs no quotes.
+fn is_plain_name(name: &str) -> bool {
+    name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_' || it == ':')
+        && name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_' || it == ':')
 }
 
 /// Parses `name="value"`; quotes around the value may be left out where it has no special character.
@@ -153,11 +170,7 @@ fn take_name(text: &str) -> Result<(String, &str), String> {
     let end = text.find(['=', '!']).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let name = name.trim();
-    let is_name = |it: &str| {
-        it.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_' || c == ':')
-            && it.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
-    };
-    if is_name(name) {
+    if is_plain_name(name) {
         Ok((name.to_owned(), rest))
     } else {
         Err(format!("bad label name `{name}` in matcher `{text}`"))
@@ -319,7 +332,14 @@ mod tests {
 
     #[test]
     fn printing_and_parsing_are_inverse() {
-        for text in [r#"a="b""#, r#"a!="\"""#, r#"a=~"\\d+""#, r#"a!~"x\ny""#] {
+        for text in [
+            r#"a="b""#,
+            r#"a!="\"""#,
+            r#"a=~"\\d+""#,
+            r#"a!~"x\ny""#,
+            r#""ä \"b"="c""#,
+            r#""\""="c""#,
+        ] {
             let matcher: Matcher = text.parse().unwrap();
             assert_eq!(matcher.to_string().parse::<Matcher>().unwrap(), matcher);
         }

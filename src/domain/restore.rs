@@ -1,15 +1,21 @@
 //! Bringing a state back from what the store holds of it.
 
 use super::alert::Alert;
+use super::event::{AlertBatch, Healing};
 use super::execution::Execution;
 use super::incident::Incident;
 use super::notification::Notification;
+use super::planted::{self, Bug};
 use super::problem::Problem;
 use super::rules::RuleSet;
 use super::silence::Silence;
-use super::{Changes, Memory, State};
+use super::{Changes, Count, Memory, ObjectKey, State};
 use jiff::Timestamp;
 use std::sync::Arc;
+
+/// So many numbers of each kind are left out after a damaged store was healed: those that were
+/// given after the snapshot must not be given again, as people and receivers know them.
+const NUMBERS_LEFT_OUT: u64 = 10_000;
 
 /// An open object, as it was stored.
 #[derive(Clone, Debug)]
@@ -58,10 +64,72 @@ impl State {
             Stored::Incident(it) => drop(self.incidents.insert(it.id, *it)),
             Stored::Execution(it) => drop(self.executions.insert(it.id, *it)),
             Stored::Problem(it) => drop(self.problems.insert(it.id, *it)),
+            Stored::Silence(_) if planted::is(Bug::SilenceIgnoredAfterRestart) => {}
             Stored::Silence(it) => drop(self.silences.insert(it.id.clone(), *it)),
             Stored::Notification(it) => drop(self.notifications.insert(it.id, *it)),
             Stored::Memory(it) => self.memory = *it,
             Stored::Rules(it) => self.rules = it,
         }
+    }
+}
+
+impl State {
+    /// The store was made anew from a snapshot: people learn what may be missing.
+    pub(super) fn store_healed(&mut self, now: Timestamp, healing: &Healing) {
+        self.turn.counts.push(Count::StoreHealed);
+        let memory = &mut self.memory;
+        for last in [
+            &mut memory.incident,
+            &mut memory.execution,
+            &mut memory.problem,
+            &mut memory.notification,
+            &mut memory.detection,
+        ] {
+            *last = last.saturating_add(NUMBERS_LEFT_OUT);
+        }
+        self.changes.objects.insert(ObjectKey::Memory);
+        // Senders were not heard since the snapshot; nothing expires before they could speak.
+        self.hold(now);
+        let missing = match healing.snapshot_at {
+            Some(at) => format!("what became known from {at:.0} to {:.0}", healing.healed_at),
+            None => format!("everything before {:.0}: there was no snapshot", healing.healed_at),
+        };
+        let text = format!(
+            "the store was damaged and was made anew; {} open objects came back, missing may be \
+             {missing}, and what was closed; the damaged store lies in {}: {}",
+            healing.objects, healing.aside, healing.damage
+        );
+        let batch = AlertBatch::about_ourselves("WatchkeeperStoreHealed", &text);
+        self.receive_batch(now, &batch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Event;
+
+    #[test]
+    fn a_healed_store_is_told_and_no_number_is_given_twice() {
+        let mut state = State::default();
+        state.memory.incident = 7;
+        let healing = Healing {
+            damage: "a bad page".to_owned(),
+            aside: "data/store.corrupt-1".to_owned(),
+            snapshot_at: Some(Timestamp::UNIX_EPOCH),
+            healed_at: Timestamp::from_second(3600).unwrap(),
+            objects: 12,
+        };
+        let turn = state.apply(Timestamp::from_second(3601).unwrap(), &Event::StoreHealed(healing));
+        assert!(turn.counts.contains(&Count::StoreHealed));
+        let incident = state.incidents.values().next().unwrap();
+        assert_eq!(incident.id.0, 10_008);
+        let alert = state.alerts.values().next().unwrap();
+        let summary = alert.annotations.get("summary").unwrap();
+        for part in ["12 open objects", "1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z", "corrupt-1"]
+        {
+            assert!(summary.contains(part), "{part} in {summary}");
+        }
+        assert!(state.memory.hold_until.is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! Service levels: what was promised about times, and the clocks that measure it.
 
 use super::incident::{Incident, TimelineEntry};
+use super::planted::{self, Bug};
 use super::rules::{Occasion, SlaPolicy};
 use super::{Count, ObjectKey, State};
 use jiff::{SignedDuration, Timestamp};
@@ -160,7 +161,8 @@ impl SlaClock {
     /// The incident was opened again: the clock runs on, if what it waits for has not happened.
     pub(super) fn resume(&mut self, now: Timestamp) {
         if self.running_since.is_none() {
-            self.running_since = Some(now);
+            let paused_at = self.ended_at.filter(|_| planted::is(Bug::SlaRunsWhilePaused));
+            self.running_since = Some(paused_at.unwrap_or(now));
             if self.state == ClockState::Met {
                 self.state = ClockState::Running;
                 self.ended_at = None;
@@ -184,7 +186,8 @@ impl SlaClock {
     }
 }
 
-fn milliseconds(from: Timestamp, to: Timestamp) -> i64 {
+/// Milliseconds from one time to another; 0 when the other is earlier.
+pub(super) fn milliseconds(from: Timestamp, to: Timestamp) -> i64 {
     i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX).max(0)
 }
 
@@ -203,9 +206,17 @@ impl State {
                 clock.change_limit(*limit_seconds);
                 continue;
             }
-            let mut clock = SlaClock::start(policy, *target, *limit_seconds, incident.opened_at);
-            // A promise that comes with a higher priority may have been kept already.
-            if let (TargetKind::Acknowledge, Some(at)) = (target, incident.acknowledged_at) {
+            // A promise that comes with a higher priority may have been kept already, and what
+            // does not count for the others does not count for it.
+            let kept_at = incident.acknowledged_at.filter(|_| *target == TargetKind::Acknowledge);
+            let paused = match kept_at {
+                Some(_) => incident.paused_before_acknowledged_milliseconds,
+                None => incident.paused_milliseconds,
+            };
+            let since = incident.opened_at.checked_add(SignedDuration::from_millis(paused));
+            let since = since.unwrap_or(Timestamp::MAX);
+            let mut clock = SlaClock::start(policy, *target, *limit_seconds, since);
+            if let Some(at) = kept_at {
                 clock.meet(at);
             }
             incident.sla.push(clock);
@@ -274,20 +285,28 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
+    use crate::domain::incident::IncidentId;
+    use crate::domain::label::Labels;
+    use crate::domain::rules::RuleSet;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn clock(limit_seconds: u32) -> SlaClock {
-        let policy = SlaPolicy {
+    fn policy() -> SlaPolicy {
+        SlaPolicy {
             rule: Arc::default(),
             matchers: super::super::matcher::Matchers::default(),
             warn_at_percent: vec![50, 80],
-            targets: std::collections::BTreeMap::new(),
-        };
-        SlaClock::start(&policy, TargetKind::Resolve, limit_seconds, at(0))
+            targets: BTreeMap::new(),
+        }
+    }
+
+    fn clock(limit_seconds: u32) -> SlaClock {
+        SlaClock::start(&policy(), TargetKind::Resolve, limit_seconds, at(0))
     }
 
     #[test]
@@ -313,6 +332,39 @@ mod tests {
         assert_eq!((clock.state, clock.due_at), (ClockState::Running, Some(at(1070))));
         assert_eq!(clock.meet(at(1071)), Some(ClockEvent::Breached));
         assert_eq!(clock.state, ClockState::Breached);
+    }
+
+    /// A clock that comes with a higher priority counts no more than one from the beginning.
+    #[test]
+    fn a_clock_that_comes_later_counts_no_pause_either() {
+        let alert = |severity: &str, ends| ReceivedAlert {
+            labels: Labels::from_pairs([("alertname", "A"), ("severity", severity)]),
+            annotations: Labels::default(),
+            starts_at: None,
+            ends,
+            generator_url: "".into(),
+        };
+        let batch = |severity, ends| {
+            let alerts = vec![alert(severity, ends)];
+            Event::AlertsReceived(AlertBatch { source: "a".into(), alerts, rejected: vec![] })
+        };
+        let limits = BTreeMap::from([(TargetKind::Acknowledge, 60), (TargetKind::Resolve, 60)]);
+        let policy = SlaPolicy { targets: BTreeMap::from([(3, limits)]), ..policy() };
+        let rules = RuleSet { sla_policies: vec![policy], ..RuleSet::default() };
+        let order = |command| Event::CommandGiven { by: "ann".to_owned(), command };
+        let mut state = State::default();
+        for (seconds, event) in [
+            (0, Event::RulesLoaded(Arc::new(rules))),
+            (0, batch("warning", Ends::WhenTold)),
+            (10, order(Command::AcknowledgeIncident { incident: IncidentId(1) })),
+            (20, batch("warning", Ends::At(at(20)))),
+            (520, batch("critical", Ends::WhenTold)),
+        ] {
+            drop(state.apply(at(seconds), &event));
+        }
+        let clocks = &state.incidents[&IncidentId(1)].sla;
+        let ran: Vec<i64> = clocks.iter().map(|it| it.elapsed_milliseconds_at(at(525))).collect();
+        assert_eq!(ran, [10_000, 25_000]);
     }
 
     proptest! {

@@ -38,6 +38,10 @@ impl Timers {
 
     /// Sets or removes an object's time.
     fn set(&mut self, key: TimerKey, at: Option<Timestamp>) {
+        // Most changes to an object leave its time as it is.
+        if self.by_key.get(&key).copied() == at {
+            return;
+        }
         if let Some(old) = self.by_key.remove(&key) {
             self.due.remove(&(old, key.clone()));
         }

@@ -1,6 +1,7 @@
 //! The watch with a real store, when things break: bad records, full and failing stores, restarts.
 
-use super::{CommandError, Handle, Options, SubmitError, replay, start};
+use super::stepped::{self, SteppedWatch, VirtualTime};
+use super::{CommandError, Handle, OpenStore, Options, SubmitError, replay, start};
 use crate::act::{self, Performer};
 use crate::domain::State;
 use crate::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
@@ -104,14 +105,19 @@ impl Place {
         store::sled::open(&self.folder.path().join("store"), store::Options::default())
     }
 
-    fn start(&self) -> Handle {
+    /// How a watch opens the store.
+    fn opener(&self) -> OpenStore {
         let (folder, mood) = (self.folder.path().join("store"), self.mood.clone());
+        Box::new(move || {
+            let inner = store::sled::open(&folder, store::Options::default())?;
+            let store: Arc<dyn Store> = Arc::new(Moody { inner, mood: mood.clone() });
+            Ok(store)
+        })
+    }
+
+    fn start(&self) -> Handle {
         let options = Options {
-            open: Box::new(move || {
-                let inner = store::sled::open(&folder, store::Options::default())?;
-                let store: Arc<dyn Store> = Arc::new(Moody { inner, mood: mood.clone() });
-                Ok(store)
-            }),
+            open: self.opener(),
             performer: Performer::new(act::Options::default()).unwrap(),
             metrics: Metrics::new(),
             retention_seconds: 3600,
@@ -437,4 +443,29 @@ async fn what_was_taken_survives_every_kind_of_trouble_and_nobody_waits_for_it()
     let decided: Vec<u64> =
         store.turns(0, usize::MAX).unwrap().iter().filter_map(|(_, it)| it.seq).collect();
     assert_eq!(decided, (1..=loaded.last_seq).collect::<Vec<_>>(), "each once, in order");
+}
+
+#[test]
+fn our_time_is_not_ahead_once_the_clock_is_right_again() {
+    let place = Place::new();
+    let time = VirtualTime::starting_at(Timestamp::now());
+    let (open, metrics) = (place.opener(), Metrics::new());
+    let options = stepped::Options { open, time: time.clone(), metrics, retention_seconds: 3600 };
+    let mut watch = SteppedWatch::open(options).unwrap();
+    watch.round();
+    time.set_wall_clock(-3_600_000);
+    watch.round();
+    assert_eq!(watch.ahead().as_secs(), 3600);
+    // Nobody looks at the clock while the store fails.
+    place.set(FAILING);
+    drop(watch.submit(vec![alert("a")]).unwrap());
+    watch.round();
+    time.set_wall_clock(3_600_000);
+    place.set(GOOD);
+    for _ in 0..100 {
+        time.advance(600);
+        watch.round();
+    }
+    assert_eq!(watch.health().not_ready, None);
+    assert_eq!(watch.ahead().as_secs(), 0);
 }

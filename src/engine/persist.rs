@@ -1,4 +1,4 @@
-//! Between the state and the store: objects as JSON, alerts packed into pages.
+//! Between the state and the store: objects as JSON, alerts packed into pages of `MessagePack`.
 
 use crate::domain::alert::Alert;
 use crate::domain::restore::Stored;
@@ -6,6 +6,9 @@ use crate::domain::{Changes, Closed, ObjectKey, State};
 use crate::store::{Error, Kind, Object};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// How long an alert is, more or less: room that is taken at once need not be taken bit by bit.
+const ALERT_BYTES: usize = 1280;
 
 /// What must be written for a set of changes.
 #[derive(Default)]
@@ -26,7 +29,11 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
             Some(members) => {
                 let alerts: Vec<&Alert> =
                     members.iter().filter_map(|it| state.alerts.get(it)).collect();
-                written.puts.push(object(Kind::AlertPage, page.to_string(), &alerts));
+                let mut body = Vec::with_capacity(alerts.len() * ALERT_BYTES);
+                rmp_serde::encode::write_named(&mut body, &alerts)
+                    .expect("our own types can be written");
+                let id = page.to_string();
+                written.puts.push(Object { kind: Kind::AlertPage, id, body });
             }
             None => written.deletes.push((Kind::AlertPage, page.to_string())),
         }
@@ -83,13 +90,13 @@ fn object(kind: Kind, id: String, value: &impl Serialize) -> Object {
     Object { kind, id, body }
 }
 
-/// Reads open objects back.
-pub(super) fn read_back(objects: &[Object]) -> Result<Vec<Stored>, Error> {
+/// Reads open objects back. Fails with the first that this version cannot read.
+pub fn read_back(objects: &[Object]) -> Result<Vec<Stored>, Error> {
     let mut stored = Vec::with_capacity(objects.len());
     for object in objects {
         match object.kind {
             Kind::AlertPage => {
-                let alerts: Vec<Alert> = parse(object)?;
+                let alerts = read_page(object)?;
                 stored.extend(alerts.into_iter().map(|it| Stored::Alert(Box::new(it))));
             }
             // Alerts that are not on a page are closed, and closed objects are not loaded.
@@ -106,11 +113,21 @@ pub(super) fn read_back(objects: &[Object]) -> Result<Vec<Stored>, Error> {
     Ok(stored)
 }
 
+/// Reads a page of alerts: `MessagePack`, or a JSON list, as this program once wrote it.
+fn read_page(object: &Object) -> Result<Vec<Alert>, Error> {
+    if object.body.first() == Some(&b'[') {
+        return parse(object);
+    }
+    rmp_serde::from_slice(&object.body).map_err(|error| unreadable(object, &error))
+}
+
 fn parse<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
-    serde_json::from_slice(&object.body).map_err(|error| {
-        Error::Unusable(format!(
-            "the store holds a {:?} `{}` that this version cannot read: {error}",
-            object.kind, object.id
-        ))
-    })
+    serde_json::from_slice(&object.body).map_err(|error| unreadable(object, &error))
+}
+
+fn unreadable(object: &Object, error: &dyn std::fmt::Display) -> Error {
+    Error::Unusable(format!(
+        "the store holds a {:?} `{}` that this version cannot read: {error}",
+        object.kind, object.id
+    ))
 }

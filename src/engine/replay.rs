@@ -30,13 +30,13 @@ pub fn run(store: &dyn Store) -> Result<Vec<Object>, Error> {
                     drop(state.apply(turn.now, event));
                 }
             }
-            note(&mut state, &mut objects);
         }
+        note(&mut state, &mut objects);
     }
     Ok(objects.into_iter().map(|((kind, id), body)| Object { kind, id, body }).collect())
 }
 
-/// Notes what a turn changed.
+/// Notes what turns changed.
 fn note(state: &mut State, objects: &mut BTreeMap<(Kind, String), Vec<u8>>) {
     let changes = state.take_changes();
     let written = persist::write_down(state, &changes);

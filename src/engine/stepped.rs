@@ -83,7 +83,7 @@ impl SteppedWatch {
     /// Hands in facts; the answer comes when they are durable.
     pub fn submit(&self, events: Vec<Event>) -> Result<Answer<(), SubmitError>, SubmitError> {
         let (done, answer) = oneshot::channel();
-        self.handle.send(Message::Submit { events, done })?;
+        self.handle.send(Message::Submit { events, packed: None, done })?;
         Ok(answer)
     }
 

@@ -8,8 +8,9 @@ use super::perform::{Runner, outcome};
 use super::{CommandError, Message, OpenStore, Shared, SubmitError, persist};
 use crate::domain::effect::{EffectKey, OutcomeKind, PlannedEffect};
 use crate::domain::event::Event;
+use crate::domain::planted::{self, Bug};
 use crate::domain::{Accepted, State};
-use crate::store::{Commit, Error, Record, Store, Turn};
+use crate::store::{Commit, Error, Packed, Record, Store, Turn};
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use tokio::sync::{oneshot, watch as live};
 
 /// The longest time that a result waits for its commit when nobody waits for it.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// With so many alerts decided about a commit is made at once, so that it takes little memory.
+const COMMIT_ALERTS_MAX: usize = 32_768;
 /// The longest sleep: the clocks and the store's health are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a failed store is tried again.
@@ -48,10 +51,24 @@ enum Waiter {
     Nobody,
 }
 
+/// Facts on their way to become a record.
+struct Fresh {
+    events: Vec<Event>,
+    /// See [`Batch::packed`](crate::store::Batch::packed).
+    packed: Option<Packed>,
+    waiter: Waiter,
+}
+
+impl Fresh {
+    fn new(events: Vec<Event>, waiter: Waiter) -> Self {
+        Self { events, packed: None, waiter }
+    }
+}
+
 /// What one round has taken from the messages.
 #[derive(Default)]
 struct Round {
-    records: Vec<(Vec<Event>, Waiter)>,
+    records: Vec<Fresh>,
     settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -64,6 +81,8 @@ struct Undurable {
     /// With the record of the command; `None` = it waited for an effect.
     replies: Vec<(Option<u64>, oneshot::Sender<Answer>, Answer)>,
     settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
+    /// How many alerts were decided about.
+    alerts: usize,
     /// By the steady hand of the clock.
     since: Option<Duration>,
 }
@@ -156,6 +175,7 @@ impl Watch {
             clock,
         };
         let last_seen = watch.recover()?;
+        watch.note_health();
         watch.own_facts.insert(0, vec![Event::WatchStarted { last_seen }]);
         Ok(watch)
     }
@@ -177,7 +197,7 @@ impl Watch {
         // Nothing more begins; results that are known are decided at the next start.
         self.to_claim.clear();
         let own = std::mem::take(&mut self.own_facts);
-        let own = own.into_iter().map(|it| (it, Waiter::Nobody)).collect();
+        let own = own.into_iter().map(|it| Fresh::new(it, Waiter::Nobody)).collect();
         self.write_and_release(own, true);
         self.runner.stop();
         self.shared.set_store(None);
@@ -210,13 +230,13 @@ impl Watch {
     /// Puts a message where it belongs. Returns how many alerts it brings.
     fn sort(&mut self, message: Message, round: &mut Round) -> usize {
         match message {
-            Message::Submit { events, done } => {
+            Message::Submit { events, packed, done } => {
                 let alerts = events.iter().map(alerts_in).sum();
-                round.records.push((events, Waiter::Submit(done)));
+                round.records.push(Fresh { events, packed, waiter: Waiter::Submit(done) });
                 return alerts;
             }
             Message::Command { event, done } => {
-                round.records.push((vec![event], Waiter::Command(done)));
+                round.records.push(Fresh::new(vec![event], Waiter::Command(done)));
             }
             Message::Settle { done } => round.settles.push(done),
             Message::EffectDone { key, mut events } => {
@@ -270,7 +290,7 @@ impl Watch {
             self.shared.ahead_milliseconds.store(self.clock.ahead(), Ordering::Relaxed);
         }
         let own = std::mem::take(&mut self.own_facts);
-        records.extend(own.into_iter().map(|it| (it, Waiter::Nobody)));
+        records.extend(own.into_iter().map(|it| Fresh::new(it, Waiter::Nobody)));
         let written = self.write_and_release(records, !round.settles.is_empty());
         match written {
             Some(records) => {
@@ -331,7 +351,7 @@ impl Watch {
         let mut state = write_lock(&shared);
         for event in events {
             let applied = catch_unwind(AssertUnwindSafe(|| state.apply(now, event)));
-            let Ok(turn) = applied else {
+            let Ok(mut turn) = applied else {
                 tracing::error!(seq, "deciding about a record or a timer panicked; this is a bug");
                 if let Some(seq) = seq {
                     *self.panics.entry(seq).or_default() += 1;
@@ -353,6 +373,9 @@ impl Watch {
             }
             self.undurable.commit.finished.extend(turn.finished);
             self.undurable.commit.effects.extend(turn.effects.iter().cloned());
+            if planted::is(Bug::EffectBeforeCommit) {
+                turn.effects.drain(..).for_each(|it| self.runner.perform(it));
+            }
             self.undurable.effects.extend(turn.effects);
             if let (Some(reply), Some(seq)) = (turn.reply, seq)
                 && let Some(done) = self.commands.remove(&seq)
@@ -361,6 +384,7 @@ impl Watch {
                 self.undurable.replies.push((Some(seq), done, reply));
             }
         }
+        self.undurable.alerts += events.iter().map(alerts_in).sum::<usize>();
         self.undurable.commit.turns.push(Turn { now, seq, poisoned: false });
         self.undurable.since.get_or_insert_with(|| self.clock.steady());
         Ok(())
@@ -368,11 +392,11 @@ impl Watch {
 
     fn refuse(
         &mut self,
-        records: Vec<(Vec<Event>, Waiter)>,
+        records: Vec<Fresh>,
         settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
     ) {
         let error = self.unavailable();
-        answer_not_taken(records.into_iter().map(|(_, it)| it).collect(), &error);
+        answer_not_taken(records.into_iter().map(|it| it.waiter).collect(), &error);
         answer_settles(settles, &Err(error));
     }
 

@@ -59,15 +59,18 @@ fn answer_refusal((status, code, message): Refusal) -> Response {
 }
 
 /// Reads a body.
-fn parse(body: &[u8], now: Timestamp) -> Result<Delivery, Refusal> {
+pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Delivery, Refusal> {
     if body.is_empty() {
         let message = "alerts in body is required".to_owned();
         return Err((StatusCode::UNPROCESSABLE_ENTITY, 602, message));
     }
-    let raw: RawAlerts<'_> = serde_json::from_slice(body).map_err(|error| {
+    let refuse = |error: &dyn std::fmt::Display| {
         let message = format!("parsing alerts body from \"\" failed, because {error}");
         (StatusCode::BAD_REQUEST, 400, message)
-    })?;
+    };
+    // The whole body at once takes less time than each of its texts.
+    let text = std::str::from_utf8(body).map_err(|error| refuse(&error))?;
+    let raw: RawAlerts<'_> = serde_json::from_str(text).map_err(|error| refuse(&error))?;
     if raw.count > ALERTS_MAX {
         let count = raw.count;
         let message = format!("{count} alerts in one body, at most {ALERTS_MAX} are taken");

@@ -57,7 +57,7 @@ pub(super) async fn deliver(door: &Door, body: &Bytes) -> Response {
 type Refusal = (StatusCode, &'static str, String);
 
 /// Reads a body.
-fn parse(body: &[u8], now: Timestamp) -> Result<Delivery, Refusal> {
+pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Delivery, Refusal> {
     let bad = |message: String| (StatusCode::BAD_REQUEST, "bad_body", message);
     let body: Body<'_> =
         serde_json::from_slice(body).map_err(|it| bad(format!("the body cannot be read: {it}")))?;

@@ -4,23 +4,31 @@
 //! values (`write`, `keys`, `encode`), how they are read (`read`) and how they leave again
 //! (`retain`) is the same for all, and so is the folder around the engine's files (`folder`).
 
+mod digest;
 pub(super) mod encode;
 pub(super) mod folder;
+mod inbox;
 mod keys;
 pub(super) mod read;
 mod retain;
+mod transfer;
+mod upgrade;
 mod witness;
 mod write;
 
 use super::{Batch, Engine, Error, Health, Kind, Loaded, Object, Record, Scope, Store, Turn};
+use crate::domain::event::Event;
 use crate::domain::incident::TimelineEntry;
 use encode::Writes;
+use inbox::Inbox;
 use jiff::Timestamp;
 use std::any::Any;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+pub use transfer::Stats;
+use witness::Extent;
 use write::Writer;
 
 /// A key with its value.
@@ -37,8 +45,11 @@ pub(super) trait Map: Send + Sync {
     /// The state that it is in now. One thread looks at one at a time, and not while it writes.
     fn view(&self) -> Result<Box<dyn View + '_>, Error>;
 
+    /// Takes the space that writes may need; [`Error::Full`] means that it cannot be had.
+    fn secure(&self, writes: &Writes, purpose: Purpose) -> Result<(), Error>;
+
     /// Applies writes, all of them or none, and makes them durable. One writer at a time.
-    fn write(&self, writes: Writes, purpose: Purpose) -> Result<(), Error>;
+    fn write(&self, writes: Writes) -> Result<(), Error>;
 }
 
 /// One state of a map, which stays as it is while it is looked at.
@@ -75,11 +86,19 @@ pub(super) enum Trouble {
     Other(Error),
 }
 
+impl From<Error> for Trouble {
+    /// Only what was read and is not what was written is damage; a disk that fails is not.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Damaged(why) => Self::Damaged(why),
+            other => Self::Other(other),
+        }
+    }
+}
+
 /// What a write is for; in falling order of what must be left over after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It takes in something new.
-    Append,
     /// It writes down what was decided about something that was taken in.
     Commit,
     /// It removes something, so that space comes back.
@@ -90,8 +109,8 @@ pub(super) enum Purpose {
 pub struct EmbeddedStore {
     /// The database. Declared first, so that it is closed before the lock is given up.
     map: Box<dyn Map>,
+    inbox: Inbox,
     folder: PathBuf,
-    set_aside: Option<PathBuf>,
     witness: witness::Witness,
     writer: Mutex<Writer>,
     /// Why the store takes no more writes.
@@ -99,13 +118,17 @@ pub struct EmbeddedStore {
     _lock: File,
 }
 
-impl EmbeddedStore {
-    /// Where the damaged database is now that was found in the folder, or the file that tells how
-    /// much of it is lost; `None` = it was good.
-    pub fn set_aside(&self) -> Option<&Path> {
-        self.set_aside.as_deref()
-    }
+/// Brings facts into the form in which they are stored.
+pub(super) fn pack(events: &[Event]) -> Result<Vec<u8>, Error> {
+    inbox::pack(events)
+}
 
+/// Reads the records of a file of the inbox.
+pub(super) fn decode_records(file: &[u8]) -> Result<Vec<Record>, Error> {
+    inbox::decode(file)
+}
+
+impl EmbeddedStore {
     /// Refuses if an earlier write failed.
     fn check_writable(&self) -> Result<(), Error> {
         let Some(why) = self.failed.get() else { return Ok(()) };
@@ -115,10 +138,33 @@ impl EmbeddedStore {
     /// Does one write, and remembers if it fails: the database is in an unknown state then.
     fn write_guarded<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let result = catch(work);
-        if let Err(Error::Failed(why) | Error::Unusable(why)) = &result {
+        if let Err(Error::Failed(why) | Error::Damaged(why) | Error::Unusable(why)) = &result {
             self.failed.get_or_init(|| why.clone());
         }
         result
+    }
+
+    /// Writes a batch with decisions; its records first, once there is room for all of it.
+    fn write_decisions(&self, batch: &Batch) -> Result<(), Error> {
+        let prepared = self.inbox.prepare(&batch.appends, &batch.packed)?;
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (staged, next) = writer.stage(&*self.map.view()?, batch)?;
+        self.map.secure(&staged, Purpose::Commit)?;
+        prepared.write()?;
+        if !staged.is_empty() {
+            self.map.write(staged).map_err(|error| match error {
+                Error::Full(why) if !batch.appends.is_empty() => Error::Failed(why),
+                error => error,
+            })?;
+        }
+        writer.adopt(next);
+        self.note(&writer);
+        Ok(())
+    }
+
+    /// Notes how far everything is durable.
+    fn note(&self, writer: &Writer) {
+        self.witness.note(Extent { record: self.inbox.last(), ..writer.extent() });
     }
 
     /// Does one read.
@@ -133,26 +179,27 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     fn write(&self, batch: &Batch) -> Result<(), Error> {
         self.check_writable()?;
-        let purpose = if batch.appends.is_empty() { Purpose::Commit } else { Purpose::Append };
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_guarded(|| {
-            let (staged, next) = writer.stage(&*self.map.view()?, batch)?;
-            if staged.is_empty() {
-                return Ok(());
+            if batch.commit.is_some() || !batch.claims.is_empty() {
+                return self.write_decisions(batch);
             }
-            self.map.write(staged, purpose)?;
-            writer.adopt(next);
-            self.witness.note(writer.extent());
+            self.inbox.prepare(&batch.appends, &batch.packed)?.write()?;
+            self.witness.note(Extent { record: self.inbox.last(), ..Extent::default() });
             Ok(())
         })
     }
 
     fn load(&self) -> Result<Loaded, Error> {
-        self.read_guarded(read::load)
+        let mut loaded = self.read_guarded(read::load)?;
+        loaded.last_seq = loaded.last_seq.max(self.inbox.last());
+        Ok(loaded)
     }
 
     fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
-        self.read_guarded(|view| read::records(view, after, limit))
+        self.read_guarded(|view| {
+            let first = read::first_record(view)?;
+            self.inbox.records(after.max(first.saturating_sub(1)), limit)
+        })
     }
 
     fn turns(&self, after: u64, limit: usize) -> Result<Vec<(u64, Turn)>, Error> {
@@ -186,9 +233,14 @@ impl Store for EmbeddedStore {
         self.check_writable()?;
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_guarded(|| {
-            let (staged, removed) = writer.stage_retain(&*self.map.view()?, before, budget)?;
+            let (removals, next, removed) =
+                writer.stage_retain(&*self.map.view()?, before, budget)?;
             if removed > 0 {
-                self.map.write(staged, Purpose::Removal)?;
+                self.map.secure(&removals, Purpose::Removal)?;
+                self.map.write(removals)?;
+                writer.adopt(next);
+                self.note(&writer);
+                self.inbox.remove_before(read::first_record(&*self.map.view()?)?)?;
             }
             Ok(removed)
         })
@@ -198,7 +250,7 @@ impl Store for EmbeddedStore {
         let engine = self.map.engine().name();
         Health {
             engine,
-            disk_bytes: folder::size_of(&self.folder.join(engine)),
+            disk_bytes: folder::size_of(&self.folder.join(engine)) + self.inbox.disk_bytes(),
             free_bytes: folder::free_bytes(&self.folder),
         }
     }
@@ -223,5 +275,5 @@ pub(super) fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
 
 /// What was read is not what was written.
 pub(super) fn damaged(what: &str) -> Error {
-    Error::Failed(format!("the database is damaged; restore a backup: `{what}`"))
+    Error::Damaged(format!("the database is damaged; restore a backup: `{what}`"))
 }

@@ -23,7 +23,10 @@ use ::redb::{
 use disk::Disk;
 use space::Space;
 use std::fs::File;
-use std::io;
+use std::io::{
+    self,
+    ErrorKind::{InvalidData, UnexpectedEof},
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -79,8 +82,8 @@ impl RedbDriver {
         }
         let opened = catch(|| Ok(self.builder().create_with_backend(Disk(backend))));
         let db = opened.map_err(|e| Trouble::Damaged(e.to_string()))?.map_err(trouble)?;
-        let checked = catch(|| read::check(&RedbView { table: open_table(&db)?, _open: None }));
-        checked.map_err(|e| Trouble::Damaged(e.to_string()))?;
+        let checked = catch(|| read::load(&RedbView { table: open_table(&db)?, _open: None }));
+        checked?;
         Ok(db)
     }
 }
@@ -158,15 +161,17 @@ impl Map for RedbMap {
         Ok(Box::new(RedbView { table, _open: Some(open) }))
     }
 
-    fn write(&self, writes: Writes, purpose: Purpose) -> Result<(), Error> {
-        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        space.secure(&writes, purpose)?;
+    fn secure(&self, writes: &Writes, _: Purpose) -> Result<(), Error> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner).secure(writes)
+    }
+
+    fn write(&self, writes: Writes) -> Result<(), Error> {
         let applied = {
             let open = self.db.read().unwrap_or_else(PoisonError::into_inner);
             apply(open.as_ref().ok_or_else(closed)?, &writes)
         };
         match applied {
-            Ok(()) => space.keep(),
+            Ok(()) => self.space.lock().unwrap_or_else(PoisonError::into_inner).keep(),
             Err(::redb::Error::Io(error)) if is_full(&error) => {
                 self.open_again()?;
                 if !self.holds(&writes)? {
@@ -226,8 +231,14 @@ fn apply(db: &Database, writes: &Writes) -> Result<(), ::redb::Error> {
 
 /// The error of the store for one of redb's; `what` follows the words "cannot".
 fn told(what: &str, error: impl Into<::redb::Error>) -> Error {
+    use ::redb::Error as Met;
     match error.into() {
-        ::redb::Error::Corrupted(why) => damaged(&why),
+        Met::Corrupted(why) => damaged(&why),
+        Met::Io(e) if matches!(e.kind(), InvalidData | UnexpectedEof) => damaged(&e.to_string()),
+        it @ (Met::TableDoesNotExist(_)
+        | Met::TableTypeMismatch { .. }
+        | Met::TableIsMultimap(_)
+        | Met::TypeDefinitionChanged { .. }) => damaged(&it.to_string()),
         other => failed(what, &other),
     }
 }
@@ -238,7 +249,6 @@ fn closed() -> Error {
 
 /// Why a database does not open.
 fn trouble(error: DatabaseError) -> Trouble {
-    use io::ErrorKind::{InvalidData, UnexpectedEof};
     match error {
         DatabaseError::Storage(StorageError::Io(e)) if is_full(&e) => {
             Trouble::Other(Error::Full(format!("cannot open the database: `{e}`")))

@@ -14,7 +14,7 @@ mod space;
 use super::embedded::encode::Writes;
 use super::embedded::folder::{self, is_full, sync_folder};
 use super::embedded::{
-    Driver, EmbeddedStore, Entries, Map, Purpose, Trouble, View, failed, panic_text, read,
+    Driver, EmbeddedStore, Entries, Map, Purpose, Trouble, View, damaged, failed, panic_text, read,
 };
 use super::{Engine, Error, Options};
 use space::{SEGMENT_BYTES, Space};
@@ -114,11 +114,13 @@ impl Map for SledMap {
         Ok(Box::new(SledView { db: &self.db, _visible: Some(visible) }))
     }
 
-    fn write(&self, writes: Writes, purpose: Purpose) -> Result<(), Error> {
-        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        space.secure(&writes, purpose)?;
+    fn secure(&self, writes: &Writes, purpose: Purpose) -> Result<(), Error> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner).secure(writes, purpose)
+    }
+
+    fn write(&self, writes: Writes) -> Result<(), Error> {
         self.make_durable(writes)?;
-        space.keep();
+        self.space.lock().unwrap_or_else(PoisonError::into_inner).keep();
         Ok(())
     }
 }
@@ -132,13 +134,13 @@ struct SledView<'a> {
 
 impl View for SledView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let value = self.db.get(key).map_err(|e| failed("read a value", &e))?;
+        let value = self.db.get(key).map_err(|e| unread("read a value", &e))?;
         Ok(value.map(|it| it.to_vec()))
     }
 
     fn range(&self, start: &[u8], end: &[u8]) -> Entries<'_> {
         Box::new(self.db.range(start..end).map(|entry| {
-            let (key, value) = entry.map_err(|e| failed("read the database", &e))?;
+            let (key, value) = entry.map_err(|e| unread("read the database", &e))?;
             Ok((key.to_vec(), value.to_vec()))
         }))
     }
@@ -159,6 +161,15 @@ fn remove_half_made_snapshots(database: &Path) -> Result<(), Error> {
     remove().map_err(|e| failed("remove a half-made snapshot of the database", &e))
 }
 
+/// The error of the store for one that sled met while it was reading.
+fn unread(what: &str, error: &::sled::Error) -> Error {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    match error {
+        ::sled::Error::Io(e) if !matches!(e.kind(), InvalidData | UnexpectedEof) => failed(what, e),
+        other => damaged(&format!("cannot {what}: {other}")),
+    }
+}
+
 /// Opens sled in a thread of its own, because it panics on some kinds of damage.
 fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> {
     // Without sled's own flusher nothing is written behind our back: each write is flushed
@@ -175,13 +186,13 @@ fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> 
         let thread = builder.spawn(move || {
             // What a start needs is read at once, so that damage there shows here.
             config.open().map(|db| {
-                let checked = read::check(&SledView { db: &db, _visible: None });
-                checked.map(|()| db)
+                let checked = read::load(&SledView { db: &db, _visible: None });
+                checked.map(|_| db)
             })
         });
         let opened = thread.map_err(|e| Trouble::Other(failed("start a thread", &e)))?.join();
         let error = match opened {
-            Ok(Ok(read)) => return read.map_err(|e| Trouble::Damaged(e.to_string())),
+            Ok(Ok(read)) => return read.map_err(Trouble::from),
             Ok(Err(error)) => error,
             Err(panic) => return Err(Trouble::Damaged(panic_text(&*panic))),
         };
@@ -209,8 +220,7 @@ fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{CorrelationDomain, Event};
-    use crate::store::{Batch, Kind, Object, Record, Scope, Store};
+    use crate::store::{Batch, Commit, Kind, Object, Scope, Store};
     use jiff::Timestamp;
     use std::cell::OnceCell;
     use std::process::Command;
@@ -251,16 +261,17 @@ mod tests {
         assert!(!snapshot.exists());
     }
 
-    fn append(seq: u64) -> Batch {
+    fn put(seq: u64) -> Batch {
         // 20 kB that do not compress.
         let mut lot = seq;
         let noise = std::iter::repeat_with(|| {
             lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             char::from(b'!' + u8::try_from((lot >> 33) % 90).unwrap())
         });
-        let event = Event::RecordPoisoned { seq, reason: noise.take(20_000).collect() };
-        let record = Record { seq, correlation_domain: CorrelationDomain(0), events: vec![event] };
-        Batch { appends: vec![record], ..Batch::default() }
+        let body = noise.take(20_000).collect::<String>().into_bytes();
+        let object = Object { kind: Kind::Rules, id: format!("rules {seq}"), body };
+        let commit = Commit { puts: vec![object], ..Commit::default() };
+        Batch { commit: Some(commit), ..Batch::default() }
     }
 
     /// sled splits a page that has grown when it is next looked at. If that were a read, it would
@@ -271,13 +282,13 @@ mod tests {
         let db = OnceCell::new();
         let store = open_shown(folder.path(), &|map| drop(db.set(map.db.clone())));
         for seq in 1..=200 {
-            let mut commit = crate::store::Commit::default();
+            let mut commit = put(seq).commit.unwrap();
             for number in 0..seq % 30 {
                 let (kind, body) = (Kind::Incident, vec![b'x'; 200]);
                 commit.puts.push(Object { kind, id: format!("INC-{}", seq * 7 + number), body });
                 commit.deletes.push((kind, format!("INC-{}", seq * 6 + number * 2)));
             }
-            store.write(&Batch { commit: Some(commit), ..append(seq) }).unwrap();
+            store.write(&Batch { commit: Some(commit), ..Batch::default() }).unwrap();
             store.load().unwrap();
             store.records(0, usize::MAX).unwrap();
             store.list(Kind::Incident, Scope::All, None, usize::MAX).unwrap();
@@ -320,24 +331,24 @@ mod tests {
         });
         let mut seq = 0;
         let error = loop {
-            match store.write(&append(seq + 1)) {
+            match store.write(&put(seq + 1)) {
                 Ok(()) => seq += 1,
                 Err(error) => break error,
             }
         };
-        assert!(seq > 0 && matches!(error, Error::Failed(_)), "after {seq} records: {error}");
-        assert!(matches!(store.write(&append(seq + 1)), Err(Error::Failed(_))));
+        assert!(seq > 0 && matches!(error, Error::Failed(_)), "after {seq} writes: {error}");
+        assert!(matches!(store.write(&put(seq + 1)), Err(Error::Failed(_))));
         assert!(matches!(store.retain(Timestamp::MAX, 9), Err(Error::Failed(_))));
         drop(store);
         fs::remove_file(&reserve).unwrap();
         let store = open(folder.path(), Options::default()).unwrap();
         // The batch that failed may be there, as a whole.
-        let records = store.records(0, usize::MAX).unwrap();
-        assert!(records.len() as u64 >= seq, "{seq} acknowledged, {} there", records.len());
-        for record in &records {
-            assert_eq!(append(record.seq).appends, std::slice::from_ref(record));
+        let objects = store.load().unwrap().objects;
+        assert!(objects.len() as u64 >= seq, "{seq} acknowledged, {} there", objects.len());
+        for (object, seq) in objects.iter().zip(1..) {
+            assert_eq!(put(seq).commit.unwrap().puts, std::slice::from_ref(object));
         }
-        assert!(matches!(store.write(&append(records.len() as u64 + 1)), Err(Error::Full(_))));
+        assert!(matches!(store.write(&put(objects.len() as u64 + 1)), Err(Error::Full(_))));
         drop(store);
         assert!(Command::new("umount").arg(disk.path()).status().unwrap().success());
     }

@@ -73,6 +73,7 @@ struct Inner {
     notifications: IntCounterVec,
     effects_dead: IntGauge,
     records_set_aside: IntCounter,
+    store_healed: IntCounter,
     last_reload_successful: IntGauge,
     /// The label values that were seen, by metric name.
     seen: Mutex<BTreeMap<&'static str, BTreeSet<String>>>,
@@ -150,6 +151,7 @@ impl Metrics {
                 inner.effects_dead.inc();
             }
             Count::RecordPoisoned => inner.records_set_aside.inc(),
+            Count::StoreHealed => inner.store_healed.inc(),
         }
     }
 
@@ -209,6 +211,7 @@ impl Inner {
         let counter = |name, help, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
+        let plain = |name, help| register(&registry, IntCounter::new(name, help));
         let gauge = |name, help| register(&registry, IntGauge::new(name, help));
         let build = register(
             &registry,
@@ -259,13 +262,11 @@ impl Inner {
                 "Notifications that reached their end",
                 &["outcome"],
             ),
-            records_set_aside: register(
-                &registry,
-                IntCounter::new(
-                    "watchkeeper_records_set_aside_total",
-                    "Records of the log that could not be decided about",
-                ),
+            records_set_aside: plain(
+                "watchkeeper_records_set_aside_total",
+                "Records of the log that could not be decided about",
             ),
+            store_healed: plain("watchkeeper_store_healed_total", "How often the store was healed"),
             effects_dead: gauge(
                 "watchkeeper_effects_dead",
                 "Effects that were given up since the start",
@@ -424,6 +425,7 @@ mod tests {
             ("watchkeeper_log_bytes", "0"),
             ("watchkeeper_effects_pending", "0"),
             ("watchkeeper_effects_dead", "0"),
+            ("watchkeeper_store_healed_total", "0"),
             ("watchkeeper_config_last_reload_successful", "1"),
             ("watchkeeper_build_info{", "1"),
         ] {

@@ -98,7 +98,7 @@ pub(crate) fn next_batch(store: &dyn Store) -> Result<Batch, Error> {
         puts: vec![object(Kind::Memory, "memory", format!("after {seq}"))],
         ..Commit::default()
     };
-    Ok(Batch { appends: vec![record(seq, Vec::new())], commit: Some(commit), claims: Vec::new() })
+    Ok(Batch { appends: vec![record(seq, Vec::new())], commit: Some(commit), ..Batch::default() })
 }
 
 /// What will happen, by chance.
@@ -112,6 +112,8 @@ struct Plan {
     open: Vec<u64>,
     /// Effects without a result.
     effects: Vec<EffectKey>,
+    /// The rest of the last batch.
+    decisions: Option<Batch>,
 }
 
 impl Plan {
@@ -125,11 +127,16 @@ impl Plan {
             applied: loaded.watermark,
             open: incidents.map(|it| it.id.rsplit('-').next().unwrap().parse().unwrap()).collect(),
             effects: loaded.effects.into_iter().map(|(effect, _)| effect.key).collect(),
+            decisions: None,
         }
     }
 
-    /// New records, results of turns, claims; each of them or together, as in the daemon.
+    /// New records, or results of turns and claims; if both, one after the other, as in the daemon:
+    /// records are durable before the rest of their batch.
     fn batch(&mut self) -> Batch {
+        if let Some(decisions) = self.decisions.take() {
+            return decisions;
+        }
         let mut batch = Batch::default();
         if self.applied == self.appended || self.lot.below(3) > 0 {
             for _ in 0..=self.lot.below(3) {
@@ -144,6 +151,13 @@ impl Plan {
         if !self.effects.is_empty() && self.lot.below(3) == 0 {
             let chosen = self.lot.below(self.effects.len());
             batch.claims.extend(self.effects.get(chosen).cloned());
+        }
+        let is_both =
+            !batch.appends.is_empty() && (batch.commit.is_some() || !batch.claims.is_empty());
+        if is_both {
+            let appends = std::mem::take(&mut batch.appends);
+            self.decisions = Some(batch);
+            return Batch { appends, ..Batch::default() };
         }
         batch
     }

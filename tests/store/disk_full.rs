@@ -75,9 +75,18 @@ fn results(seq: u64) -> Batch {
 }
 
 /// Appends until the store takes no more; returns the last `seq` that it took, and why.
-fn fill(store: &dyn Store, model: &mut Model, mut seq: u64, size: usize) -> (u64, Error) {
+fn fill(store: &dyn Store, model: &mut Model, seq: u64, size: usize) -> (u64, Error) {
+    fill_with(store, model, seq, &|seq| append(seq, size))
+}
+
+fn fill_with(
+    store: &dyn Store,
+    model: &mut Model,
+    mut seq: u64,
+    batch: &dyn Fn(u64) -> Batch,
+) -> (u64, Error) {
     loop {
-        let batch = append(seq + 1, size);
+        let batch = batch(seq + 1);
         match store.write(&batch) {
             Ok(()) => model.write(&batch),
             Err(error) => return (seq, error),
@@ -207,14 +216,20 @@ fn the_end_of_the_databases_own_disk_is_noticed_before_sled_meets_it() {
     disk.take("other", 12 << 20);
     let store = open();
     let mut model = Model::default();
-    let (seq, error) = fill(&store, &mut model, 0, LARGE);
-    assert!(seq > 0 && matches!(error, Error::Full(_)), "after {seq} records: {error}");
-    disk.take("rest", 24 << 20);
-    store.write(&results(1)).unwrap();
-    model.write(&results(1));
+    let large = |seq| {
+        let mut batch = results(seq);
+        let commit = batch.commit.as_mut().unwrap();
+        commit.turns[0].seq = None;
+        commit.puts.push(object(Kind::Rules, format!("rules-{seq}"), noise(seq, LARGE)));
+        batch
+    };
+    let (seq, error) = fill_with(&store, &mut model, 0, &large);
+    assert!(seq > 0 && matches!(error, Error::Full(_)), "after {seq} results: {error}");
+    store.write(&append(1, LARGE)).unwrap();
+    model.write(&append(1, LARGE));
     model.assert_same(&store);
     disk.give_back("other");
-    store.write(&append(seq + 1, LARGE)).unwrap();
-    model.write(&append(seq + 1, LARGE));
+    store.write(&large(seq + 1)).unwrap();
+    model.write(&large(seq + 1));
     model.assert_same(&store);
 }

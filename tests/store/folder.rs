@@ -14,7 +14,7 @@ const ENGINE: &str = "WATCHKEEPER_TEST_ENGINE";
 
 fn refusal(engine: Engine, folder: &Path) -> String {
     match open(engine, folder, small()) {
-        Err(Error::Unusable(why)) => why,
+        Err(Error::Unusable(why) | Error::Damaged(why)) => why,
         Err(other) => panic!("not as unusable, but: {other}"),
         Ok(_) => panic!("opened"),
     }

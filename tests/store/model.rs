@@ -75,6 +75,11 @@ impl Model {
         }
     }
 
+    /// How many turns there are.
+    pub(crate) fn turn_count(&self) -> usize {
+        self.turns.len()
+    }
+
     /// Checks that the history has no hole and goes to its end; retention may have removed its
     /// start.
     pub(crate) fn assert_history(&self, store: &dyn Store) {
@@ -169,11 +174,12 @@ pub(crate) fn batch(n: u64) -> Batch {
     let Some(seq) = n.checked_sub(1).filter(|it| *it > 0) else { return batch };
     let large = if seq.is_multiple_of(7) { 60_000 } else { 300 };
     let mut commit = Commit { turns: vec![turn(seq)], ..Commit::default() };
-    let body = |what: &str| format!("{what} {n} {}", noise(n, large));
+    let text = |what: &str| format!("{what} {n} {}", noise(n, large));
+    let body = |what: &str| serde_json::to_string(&text(what)).unwrap();
     commit.puts.push(object(Kind::Incident, format!("INC-{seq}"), body("opened")));
     commit.puts.push(object(Kind::AlertPage, seq % 5, body("page")));
     commit.timeline.push((format!("INC-{seq}"), entry(seq, "opened")));
-    commit.timeline.push(("INC-1".to_owned(), entry(seq, &body("again"))));
+    commit.timeline.push(("INC-1".to_owned(), entry(seq, &text("again"))));
     commit.effects.push(effect(&format!("EXE-{seq}/a/1")));
     if seq.is_multiple_of(3) {
         commit.turns.push(Turn { now: at(seq), seq: None, poisoned: false });

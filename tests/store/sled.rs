@@ -5,7 +5,7 @@ use crate::small;
 use std::fs;
 use std::path::Path;
 use watchkeeper::store::sled::open;
-use watchkeeper::store::{Batch, Commit, Error, Kind, Options, Scope, Store};
+use watchkeeper::store::{Batch, Commit, Error, Kind, Scope, Store};
 
 fn filled(folder: &Path) -> Model {
     let store = open(folder, small()).unwrap();
@@ -19,7 +19,7 @@ fn filled(folder: &Path) -> Model {
 
 fn refusal(folder: &Path) -> String {
     match open(folder, small()) {
-        Err(Error::Unusable(why)) => why,
+        Err(Error::Unusable(why) | Error::Damaged(why)) => why,
         Err(other) => panic!("not as unusable, but: {other}"),
         Ok(_) => panic!("opened"),
     }
@@ -61,35 +61,20 @@ fn damage(folder: &Path, what: &str, spoil: Spoil<'_>) -> Model {
 }
 
 #[test]
-fn damage_is_told_and_set_aside_only_on_request() {
+fn damage_is_told() {
     let folder = tempfile::tempdir().unwrap();
     damage(folder.path(), "conf", &|bytes| bytes.fill(b'x'));
     let why = refusal(folder.path());
     assert!(why.contains("restore a backup"), "{why}");
     assert!(folder.path().join("sled/db").exists());
-    let store = open(folder.path(), Options { set_aside_corrupt: true, ..small() }).unwrap();
-    let aside = store.set_aside().unwrap();
-    assert!(aside.join("db").exists() && aside.to_string_lossy().contains("sled.corrupt-"));
-    Model::default().assert_same(&store);
-    store.write(&batch(1)).unwrap();
-    drop(store);
-    let store = open(folder.path(), Options { set_aside_corrupt: true, ..small() }).unwrap();
-    assert_eq!((store.set_aside(), store.load().unwrap().last_seq), (None, 1));
 }
 
 #[test]
-fn a_lost_end_is_told_and_gone_without_only_on_request() {
+fn a_lost_end_is_told() {
     let folder = tempfile::tempdir().unwrap();
     damage(folder.path(), "db", &|bytes| bytes.truncate(bytes.len() / 2));
     let why = refusal(folder.path());
-    assert!(why.contains("record 30 and turn 38 were acknowledged"), "{why}");
-    let store = open(folder.path(), Options { set_aside_corrupt: true, ..small() }).unwrap();
-    assert!(store.set_aside().unwrap().exists());
-    let last_seq = store.load().unwrap().last_seq;
-    assert!(last_seq < 30, "{last_seq}");
-    store.write(&batch(last_seq + 1)).unwrap();
-    drop(store);
-    assert_eq!(open(folder.path(), small()).unwrap().set_aside(), None);
+    assert!(why.contains("record 30, turn 38 and write"), "{why}");
 }
 
 /// Damage is an error or without effect; it is never a panic, never a hole in the history and
@@ -120,7 +105,7 @@ fn told(what: &str, spoil: Spoil<'_>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let model = damage(folder.path(), what, spoil);
     match open(folder.path(), small()) {
-        Err(Error::Unusable(why)) => why,
+        Err(Error::Damaged(why)) => why,
         Err(other) => panic!("a damaged store is unusable, not: {other}"),
         Ok(store) => {
             let answers = [

@@ -59,6 +59,11 @@ pub(super) async fn get_groups(
     }
 }
 
+/// Checks the query of `GET /api/v2/alerts`. Fails with the answer's text when it cannot be read.
+pub fn check_query(query: &str) -> Result<(), String> {
+    Filter::read(Some(query)).map(drop)
+}
+
 /// Which alerts are wanted.
 struct Filter {
     active: bool,

@@ -48,6 +48,13 @@ pub(super) async fn get_silence(
     }
 }
 
+/// Reads the body of `POST /api/v2/silences`. Fails with the answer's text when it is refused.
+pub fn read_silence(body: &[u8], now: Timestamp) -> Result<Command, String> {
+    posted::parse(body, now, String::new()).map_err(|refusal| match refusal {
+        posted::Refusal::Schema(_, _, text) | posted::Refusal::Meaning(text) => text,
+    })
+}
+
 pub(super) async fn post_silence(
     State(context): State<Arc<Context>>,
     caller: Option<Extension<Caller>>,

@@ -4,6 +4,7 @@ use super::{Blocked, Context, Execution, ExecutionId, ExecutionState, StepRun, S
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::Labels;
 use crate::domain::matcher::compile_anchored;
+use crate::domain::planted::{self, Bug};
 use crate::domain::rules::{Mode, Occasion, Runbook, RunbookMode};
 use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, condition, later, template};
 use jiff::Timestamp;
@@ -217,7 +218,8 @@ impl State {
         }
         let guards = &execution.runbook.guards;
         let others = || self.executions.values().filter(move |it| it.id != id);
-        if let Some(holder) = others().find(|it| it.holds_lock() && it.lock == execution.lock) {
+        let holds = |it: &&Execution| it.holds_lock() && !planted::is(Bug::LockIgnored);
+        if let Some(holder) = others().filter(holds).find(|it| it.lock == execution.lock) {
             return blocked("lock", format!("{} holds the lock `{}`", holder.id, execution.lock));
         }
         let started = |it: &&Execution| it.runbook.rule.name == execution.runbook.rule.name;

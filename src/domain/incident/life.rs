@@ -5,8 +5,9 @@ use crate::domain::alert::{Alert, Grouping, service_of};
 use crate::domain::event::CorrelationDomain;
 use crate::domain::execution::Context;
 use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::planted::{self, Bug};
 use crate::domain::rules::{Correlation, Occasion};
-use crate::domain::service_level::TargetKind;
+use crate::domain::service_level::{TargetKind, milliseconds};
 use crate::domain::{
     Closed, Count, Fact, Moved, ObjectKey, State, later, seconds_between, template,
 };
@@ -87,7 +88,9 @@ impl State {
                 incident.severity = incident.severity.max(severity);
             }
         }
-        if let Some(service) = self.alerts.get(&fingerprint).and_then(Alert::service) {
+        if let Some(service) = self.alerts.get(&fingerprint).and_then(Alert::service)
+            && !incident.services.contains(service)
+        {
             incident.services.insert(service.to_owned());
         }
         if self.members.entry(id).or_default().insert(fingerprint) {
@@ -154,6 +157,9 @@ impl State {
             TimelineEntry::new(now, "resolved", by, reason.to_owned()),
         );
         let text = format!("{id} is resolved after {lasted} s: {reason}");
+        if planted::is(Bug::ResolveDropsQueue) {
+            self.notifications.retain(|_, it| it.incident != Some(id));
+        }
         self.notify(now, Occasion::Resolved, &incident, &text);
         self.incidents.insert(id, incident);
         self.touch(now, ObjectKey::Incident(id));
@@ -169,7 +175,9 @@ impl State {
     ) {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         incident.state = IncidentState::Open;
-        incident.resolved_at = None;
+        if let Some(at) = incident.resolved_at.take() {
+            incident.paused_milliseconds += milliseconds(at, now);
+        }
         incident.reopen_count += 1;
         for clock in &mut incident.sla {
             if clock.target == TargetKind::Resolve || incident.acknowledged_at.is_none() {
@@ -278,6 +286,8 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         alert_count: 0,
         firing_count: 0,
         reopen_count: 0,
+        paused_milliseconds: 0,
+        paused_before_acknowledged_milliseconds: 0,
         labels: alert.labels.clone(),
         annotations: alert.annotations.clone(),
         first_alert: alert.fingerprint,

@@ -28,6 +28,7 @@ impl State {
         self.meet_clocks(now, &mut incident, &[TargetKind::Acknowledge]);
         if incident.acknowledged_at.is_none() {
             incident.acknowledged_at = Some(now);
+            incident.paused_before_acknowledged_milliseconds = incident.paused_milliseconds;
             let waited = seconds_between(incident.opened_at, now);
             self.turn.counts.push(Count::IncidentAcknowledged(waited));
         }
@@ -188,6 +189,8 @@ impl State {
             alert_count: 0,
             firing_count: 0,
             reopen_count: 0,
+            paused_milliseconds: 0,
+            paused_before_acknowledged_milliseconds: 0,
             labels: alert.labels.clone(),
             annotations: alert.annotations.clone(),
             first_alert: first,

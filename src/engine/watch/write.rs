@@ -1,100 +1,115 @@
-//! Making it durable: new facts and the last turns' results in one step, then the answers.
+//! Making it durable: new facts, then the answers; the last turns' results, then the effects.
 
-use super::{Waiter, Watch, answer_not_taken, answer_settles, not_begun, write_lock};
+use super::{Fresh, Waiter, Watch, answer_not_taken, answer_settles, not_begun, write_lock};
 use crate::domain::Accepted;
-use crate::domain::effect::{Effect, EffectKey};
-use crate::domain::event::{CorrelationDomain, Event};
-use crate::engine::{persist, watch::COMMIT_EVERY};
+use crate::domain::effect::{Effect, EffectKey, PlannedEffect};
+use crate::domain::event::CorrelationDomain;
+use crate::domain::planted::{self, Bug};
+use crate::engine::persist;
+use crate::engine::watch::{COMMIT_ALERTS_MAX, COMMIT_EVERY};
 use crate::store::{Batch, Error, Record};
 
 impl Watch {
-    /// Writes new records and, if it is time, what was decided before; then answers those who
-    /// wait and lets effects go. Returns the records that were written, or `None` on failure.
+    /// Writes new records and answers their senders; then, if it is time, writes what was decided
+    /// before and lets effects go. Returns the records to decide about, or `None` if the store
+    /// must be read back first or takes nothing.
     pub(super) fn write_and_release(
         &mut self,
-        records: Vec<(Vec<Event>, Waiter)>,
+        records: Vec<Fresh>,
         now_please: bool,
     ) -> Option<Vec<Record>> {
-        let overdue = self.undurable.since.is_some_and(|it| self.clock.since(it) >= COMMIT_EVERY);
+        let written = self.write_records(records);
+        if matches!(&written, Err(error) if !matches!(error, Error::Full(_))) {
+            return None;
+        }
+        let overdue = self.undurable.alerts >= COMMIT_ALERTS_MAX
+            || self.undurable.since.is_some_and(|it| self.clock.since(it) >= COMMIT_EVERY);
         let ready = !self.undurable.is_empty()
             && (now_please || overdue || self.undurable.is_urgent() || !self.to_claim.is_empty());
-        if ready {
-            self.fill_commit();
+        // Where records found no room nothing new begins; what was decided may still find some.
+        let claimed = if written.is_ok() { std::mem::take(&mut self.to_claim) } else { Vec::new() };
+        if ready || !claimed.is_empty() {
+            match self.write_decisions(ready, claimed) {
+                Ok(()) | Err(Error::Full(_)) => {}
+                Err(_) => return None,
+            }
         }
-        let (mut appends, mut waiters) = (Vec::new(), Vec::new());
-        for (events, waiter) in records {
+        self.runner.begin_waiting();
+        written.ok()
+    }
+
+    /// Writes new records and answers their senders: a yes as soon as they are durable, or a no.
+    fn write_records(&mut self, records: Vec<Fresh>) -> Result<Vec<Record>, Error> {
+        let (mut appends, mut packed, mut waiters) = (Vec::new(), Vec::new(), Vec::new());
+        for fresh in records {
+            let Fresh { events, packed: prepared, waiter } = fresh;
             let seq = self.last_seq + 1 + appends.len() as u64;
+            packed.push(prepared);
             appends.push(Record { seq, correlation_domain: CorrelationDomain::default(), events });
             waiters.push(waiter);
         }
-        if appends.is_empty() && !ready && self.to_claim.is_empty() {
-            return Some(appends);
+        if appends.is_empty() {
+            return Ok(appends);
         }
-        let claimed = std::mem::take(&mut self.to_claim);
-        let claims = claimed.iter().map(|it| it.key.clone()).collect();
-        let commit = ready.then(|| std::mem::take(&mut self.undurable.commit));
-        let mut batch = Batch { appends, commit, claims };
-        match self.write(&mut batch) {
-            Ok(refused) => {
-                // What was claimed in this step may begin; what the step releases is claimed in the
-                // next one. An order to stop among that must find what it is about.
-                if refused.is_none() {
-                    for effect in claimed {
-                        self.runner.perform(effect);
-                    }
-                } else {
-                    self.to_claim = claimed;
-                }
-                if ready {
-                    self.release();
-                }
-                let Some(refused) = refused else {
-                    self.answer_taken(&batch.appends, waiters);
-                    self.runner.begin_waiting();
-                    return Some(batch.appends);
-                };
-                // Only the commit found room; neither the records nor the claims were taken.
-                self.put_back_own(&mut batch.appends, &waiters);
-                self.fail(&refused);
-                answer_not_taken(waiters, &self.unavailable());
-                None
+        if planted::is(Bug::AcknowledgeBeforeAppend) {
+            acknowledge_early(&mut waiters);
+        }
+        let mut batch = Batch { appends, packed, ..Batch::default() };
+        match self.write(&batch) {
+            Ok(()) => {
+                self.answer_taken(&batch.appends, waiters);
+                Ok(batch.appends)
             }
             Err(error) => {
-                if let (Error::Full(_), Some(commit)) = (&error, batch.commit.take()) {
-                    self.undurable.commit = commit;
-                }
                 self.put_back_own(&mut batch.appends, &waiters);
-                self.to_claim = claimed;
                 self.fail(&error);
                 answer_not_taken(waiters, &self.unavailable());
-                None
+                Err(error)
             }
         }
     }
 
-    /// Writes a batch; where it finds no room, its commit alone. Returns why the rest was refused;
-    /// `None` = all was written.
-    fn write(&mut self, batch: &mut Batch) -> Result<Option<Error>, Error> {
+    /// Writes what was decided, if it is `ready`, and what is about to begin; then lets it go.
+    fn write_decisions(
+        &mut self,
+        ready: bool,
+        mut claimed: Vec<PlannedEffect>,
+    ) -> Result<(), Error> {
+        if ready {
+            self.fill_commit();
+        }
+        let claims = claimed.iter().map(|it| it.key.clone()).collect();
+        let commit = ready.then(|| std::mem::take(&mut self.undurable.commit));
+        if planted::is(Bug::ClaimAfterEffect) {
+            claimed.drain(..).for_each(|it| self.runner.perform(it));
+            self.runner.begin_waiting();
+        }
+        let mut batch = Batch { commit, claims, ..Batch::default() };
+        if let Err(error) = self.write(&batch) {
+            if let (Error::Full(_), Some(commit)) = (&error, batch.commit.take()) {
+                self.undurable.commit = commit;
+            }
+            self.to_claim.extend(claimed);
+            self.fail(&error);
+            return Err(error);
+        }
+        // What was claimed in this step may begin; what the step releases is claimed in the next
+        // one. An order to stop among that must find what it is about.
+        for effect in claimed {
+            self.runner.perform(effect);
+        }
+        if ready {
+            self.release();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         let Some(store) = self.store.clone() else {
             return Err(Error::Failed("the store is not open".to_owned()));
         };
         let begun = self.clock.steady();
-        let result = match store.write(batch) {
-            Err(refused @ Error::Full(_))
-                if batch.commit.is_some() && !batch.appends.is_empty() =>
-            {
-                let commit = batch.commit.take();
-                let only = Batch { appends: Vec::new(), commit, claims: Vec::new() };
-                match store.write(&only) {
-                    Ok(()) => Ok(Some(refused)),
-                    Err(error) => {
-                        batch.commit = only.commit;
-                        Err(error)
-                    }
-                }
-            }
-            other => other.map(|()| None),
-        };
+        let result = store.write(batch);
         self.metrics.log_append_seconds(self.clock.since(begun).as_secs_f64());
         result
     }
@@ -160,6 +175,16 @@ impl Watch {
                 Waiter::Command(done) => drop(self.commands.insert(record.seq, done)),
                 Waiter::Nobody => {}
             }
+        }
+    }
+}
+
+/// See [`Bug::AcknowledgeBeforeAppend`].
+fn acknowledge_early(waiters: &mut [Waiter]) {
+    for waiter in waiters.iter_mut().filter(|it| matches!(it, Waiter::Submit(_))) {
+        let nobody = Waiter::Submit(tokio::sync::oneshot::channel().0);
+        if let Waiter::Submit(done) = std::mem::replace(waiter, nobody) {
+            drop(done.send(Ok(())));
         }
     }
 }

@@ -5,21 +5,26 @@
 //! FOLDER/LOCK          held while a process has the store open; tells its id
 //! FOLDER/reserve       space that is given back when the disk is full
 //! FOLDER/acknowledged  how far the store was written, at least
+//! FOLDER/inbox/        the records
 //! FOLDER/sled/         the engine's own files; or redb/
 //! ```
 
 use super::super::{Engine, Error, Options};
+use super::inbox::Inbox;
+use super::upgrade;
 use super::witness::{self, Extent, Witness};
 use super::write::Writer;
-use super::{Driver, EmbeddedStore, Map, Trouble, catch, failed};
+use super::{Driver, EmbeddedStore, Map, Purpose, Trouble, catch, damaged, digest, failed, keys};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 /// The version of the keys and values; raised when an older program could not read them.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// In this version the records stood in the database.
+const FORMAT_WITHOUT_INBOX: u32 = 1;
 
 /// The content of the file `STORE`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -38,9 +43,9 @@ pub(in super::super) fn open(
 ) -> Result<EmbeddedStore, Error> {
     make_folder(folder)?;
     let lock = take_lock(folder)?;
-    let labelled = check_label(folder, driver.engine())?;
+    let format = check_label(folder, driver.engine())?;
     let database = folder.join(driver.engine().name());
-    if labelled && !database.exists() && !options.set_aside_corrupt {
+    if format.is_some() && !database.exists() {
         return Err(Error::Unusable(format!(
             "the store's data are missing; restore a backup, or remove `{}` to start empty: `{}`",
             folder.join("STORE").display(),
@@ -50,23 +55,18 @@ pub(in super::super) fn open(
     if !database.exists() {
         create_database(&database, folder, driver)?;
     }
-    let (map, set_aside) = open_database(&database, folder, options, driver)?;
-    if !labelled {
-        if map.view()?.range(&[], &[u8::MAX]).next().is_some() {
-            return Err(Error::Unusable(format!(
-                "a database without its file `STORE`, perhaps of another program; move it away or \
-                 put the file back: `{}`",
-                database.display()
-            )));
-        }
-        write_label(folder, driver.engine())?;
-    }
-    let writer = catch(|| Writer::new(&*map.view()?))?;
-    let (witness, set_aside) = check_extent(folder, writer.extent(), options, set_aside)?;
+    let map = driver.open(&database).map_err(|it| it.told(&database))?;
+    let inbox = Inbox::open(folder, options)?;
+    let writer = catch(|| bring_up_to_date(folder, (&*map, &inbox), format))?;
+    // What a start reads is read at once, so that damage there shows here.
+    inbox.records(writer.watermark(), usize::MAX)?;
+    let record = inbox.last().max(writer.watermark());
+    let witness = check_extent(folder, Extent { record, ..writer.extent() })?;
+    inbox.clear_tail()?;
     Ok(EmbeddedStore {
         map,
+        inbox,
         folder: folder.to_owned(),
-        set_aside,
         witness,
         writer: Mutex::new(writer),
         failed: OnceLock::new(),
@@ -74,23 +74,33 @@ pub(in super::super) fn open(
     })
 }
 
-/// Opens the database; if it is damaged and that is wanted, sets it aside and makes a new one.
-fn open_database(
-    database: &Path,
+/// Writes what a database of this format has, if it is new or older, and then the label.
+fn bring_up_to_date(
     folder: &Path,
-    options: &Options,
-    driver: &dyn Driver,
-) -> Result<(Box<dyn Map>, Option<PathBuf>), Error> {
-    match driver.open(database) {
-        Ok(map) => Ok((map, None)),
-        Err(Trouble::Damaged(why)) if options.set_aside_corrupt => {
-            let aside = set_aside(folder, driver.engine().name(), &why)?;
-            create_database(database, folder, driver)?;
-            let map = driver.open(database).map_err(|it| it.told(database))?;
-            Ok((map, Some(aside)))
-        }
-        Err(trouble) => Err(trouble.told(database)),
+    (map, inbox): (&dyn Map, &Inbox),
+    format: Option<u32>,
+) -> Result<Writer, Error> {
+    let is_used = map.view()?.range(&[], &keys::digest()).next().is_some() || inbox.last() > 0;
+    if format.is_none() && is_used {
+        return Err(Error::Unusable(format!(
+            "a database without its file `STORE`, perhaps of another program; move it away or put \
+             the file back: `{}`",
+            folder.display()
+        )));
     }
+    if format == Some(FORMAT_WITHOUT_INBOX) {
+        upgrade::move_records(map, inbox)?;
+    }
+    let has_digest = digest::read(&*map.view()?)?.is_some();
+    let mut writer = Writer::new(&*map.view()?)?;
+    if format == Some(FORMAT) {
+        return if has_digest { Ok(writer) } else { Err(damaged("its digest is lost")) };
+    }
+    let digest = writer.stage_digest()?;
+    map.secure(&digest, Purpose::Commit)?;
+    map.write(digest)?;
+    write_label(folder, map.engine())?;
+    Ok(writer)
 }
 
 impl Trouble {
@@ -98,16 +108,16 @@ impl Trouble {
     pub(in super::super) fn told(self, database: &Path) -> Error {
         match self {
             Self::Other(error) => error,
-            Self::Damaged(why) => Error::Unusable(format!(
-                "the database is damaged; restore a backup, or move it away and start empty \
-                 (nothing is deleted): `{}`: `{why}`",
+            Self::Damaged(why) => Error::Damaged(format!(
+                "the database is damaged; start the daemon, which sets it aside and goes on from \
+                 a snapshot, or restore a backup: `{}`: `{why}`",
                 database.display()
             )),
         }
     }
 }
 
-/// Makes a folder if it is missing, and those above it; the name of each becomes durable.
+/// Makes a folder and those above it, so that a power loss does not take them away again.
 fn make_folder(folder: &Path) -> Result<(), Error> {
     if folder.exists() {
         return Ok(());
@@ -119,7 +129,8 @@ fn make_folder(folder: &Path) -> Result<(), Error> {
     sync_folder(above)
 }
 
-fn take_lock(folder: &Path) -> Result<File, Error> {
+/// Locks a folder for this process; fails with [`Error::Unusable`] if another one has it.
+pub(in super::super) fn take_lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join("LOCK");
     let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = file.map_err(|e| failed(&format!("open `{}`", path.display()), &e))?;
@@ -147,20 +158,30 @@ fn take_lock(folder: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Whether the folder has a label; an error if it is not ours.
-fn check_label(folder: &Path, engine: Engine) -> Result<bool, Error> {
+/// The label of a folder; `None` = it has none.
+fn read_label(folder: &Path) -> Result<Option<Label>, Error> {
     let path = folder.join("STORE");
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(&format!("read `{}`", path.display()), &e)),
     };
-    let label: Label = serde_json::from_slice(&text).map_err(|e| {
+    serde_json::from_slice(&text).map(Some).map_err(|e| {
         Error::Unusable(format!(
             "cannot read `{}`; restore it from a backup: `{e}`",
             path.display()
         ))
-    })?;
+    })
+}
+
+/// The engine whose store a folder holds; `None` = it holds none.
+pub(in super::super) fn engine_of(folder: &Path) -> Result<Option<Engine>, Error> {
+    read_label(folder)?.map(|it| it.engine.parse()).transpose()
+}
+
+/// The format of the folder's label, if it has one; an error if it is not ours.
+fn check_label(folder: &Path, engine: Engine) -> Result<Option<u32>, Error> {
+    let Some(label) = read_label(folder)? else { return Ok(None) };
     if label.engine != engine.name() {
         let engine = engine.name();
         return Err(Error::Unusable(format!(
@@ -178,37 +199,21 @@ fn check_label(folder: &Path, engine: Engine) -> Result<bool, Error> {
             label.format
         )));
     }
-    Ok(true)
+    Ok(Some(label.format))
 }
 
-/// Refuses a database that lost what was acknowledged, or goes on without it if that is wanted.
-fn check_extent(
-    folder: &Path,
-    found: Extent,
-    options: &Options,
-    aside: Option<PathBuf>,
-) -> Result<(Witness, Option<PathBuf>), Error> {
+/// Refuses a database that lost what was acknowledged.
+fn check_extent(folder: &Path, found: Extent) -> Result<Witness, Error> {
     let (witness, noted) = Witness::open(folder)?;
-    let Some(noted) = noted.filter(|it| it.record > found.record || it.turn > found.turn) else {
-        return Ok((witness, aside));
+    let Some(noted) = noted.filter(|it| it.exceeds(found)) else {
+        return Ok(witness);
     };
-    let path = folder.join(witness::NAME);
-    let why = format!(
-        "the database is damaged: record {} and turn {} were acknowledged, but it ends with record \
-         {} and turn {}; restore a backup, or remove this file to go on without the rest: `{}`",
-        noted.record,
-        noted.turn,
-        found.record,
-        found.turn,
-        path.display()
-    );
-    if !options.set_aside_corrupt {
-        return Err(Error::Unusable(why));
-    }
-    let aside = set_aside(folder, witness::NAME, &why)?;
-    let (witness, _) = Witness::open(folder)?;
-    witness.note(found);
-    Ok((witness, Some(aside)))
+    Err(Error::Damaged(format!(
+        "the database is damaged: {noted} were acknowledged, but it ends with {found}; start the \
+         daemon, which sets it aside and goes on from a snapshot, or restore a backup, or remove \
+         this file to go on without the rest: `{}`",
+        folder.join(witness::NAME).display()
+    )))
 }
 
 fn write_label(folder: &Path, engine: Engine) -> Result<(), Error> {
@@ -254,16 +259,6 @@ pub(in super::super) fn sync_folder(folder: Option<&Path>) -> Result<(), Error> 
         .map_err(|e| failed(&format!("make the folder `{}` durable", folder.display()), &e))
 }
 
-/// Moves something damaged away, under a name that tells when.
-fn set_aside(folder: &Path, name: &str, why: &str) -> Result<PathBuf, Error> {
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
-    let aside = folder.join(format!("{name}.corrupt-{now}"));
-    fs::rename(folder.join(name), &aside).map_err(|e| failed("set what is damaged aside", &e))?;
-    sync_folder(Some(folder))?;
-    tracing::error!(why, aside = %aside.display(), "the database is damaged and was set aside");
-    Ok(aside)
-}
-
 /// Whether an error means that there is no space, or no more for us.
 pub(in super::super) fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -301,7 +296,7 @@ mod tests {
     fn labels_of_others_are_refused_with_a_way_out() {
         let cases = [
             ("{\"engine\":\"redb\",\"format\":1}", "store migrate --to sled"),
-            ("{\"engine\":\"sled\",\"format\":2}", "newer version"),
+            ("{\"engine\":\"sled\",\"format\":3}", "newer version"),
             ("{\"engine\":", "restore it"),
         ];
         for (text, expected) in cases {

@@ -4,8 +4,10 @@ use super::super::Kind;
 use crate::domain::effect::EffectKey;
 use jiff::Timestamp;
 
-/// Records of the inbox, by `seq`.
+/// Records by `seq`, in stores of format 1 only; since then they are in the inbox.
 pub(super) const RECORD: u8 = b'r';
+/// The `seq` of the first record that is kept; the ones before it are removed file by file.
+pub(super) const FIRST_RECORD: u8 = b'f';
 /// Turns, a commit's worth each, by the number of the first.
 pub(super) const TURNS: u8 = b't';
 /// Open objects, by kind and id.
@@ -23,13 +25,17 @@ pub(super) const CLAIM: u8 = b'k';
 /// The pieces of values that are too large for one, by the value's key and the piece's number.
 pub(super) const PIECE: u8 = b'p';
 
+/// The digest of all others. The last of all keys, beside small values: it is written often, and
+/// an engine writes what stands beside it again.
+pub(super) const DIGEST: u8 = b'z';
+
 /// Ends the text of an id. A NUL within the text becomes `NUL 0xff`, which sorts after it.
 const TEXT_END: [u8; 2] = [0, 1];
 const ESCAPED_NUL: [u8; 2] = [0, 0xff];
 
-/// The key of a record.
-pub(super) fn record(seq: u64) -> Vec<u8> {
-    numbered(RECORD, seq)
+/// The key of the digest.
+pub(super) fn digest() -> Vec<u8> {
+    vec![DIGEST]
 }
 
 /// The key of a commit's turns.
@@ -67,6 +73,18 @@ pub(super) fn closed_at(at: Timestamp, kind: Kind, id: &str) -> Vec<u8> {
 /// A time in microseconds, so that its bytes sort as it does.
 pub(super) fn time(at: Timestamp) -> [u8; 8] {
     (at.as_microsecond() ^ i64::MIN).to_be_bytes()
+}
+
+/// Reads what [`time`] wrote, at the beginning of a value.
+pub(super) fn read_time(value: &[u8]) -> Option<Timestamp> {
+    let microseconds = i64::from_be_bytes(*value.first_chunk()?) ^ i64::MIN;
+    Timestamp::from_microsecond(microseconds).ok()
+}
+
+/// The object's id and the number of the first entry that the key of a timeline's part names.
+pub(super) fn read_timeline(key: &[u8]) -> Option<(String, u64)> {
+    let (id, number) = key.get(1..)?.split_last_chunk()?;
+    Some((read_id(id)?, u64::from_be_bytes(*number)))
 }
 
 /// What the keys of an object's timeline begin with.

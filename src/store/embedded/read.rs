@@ -1,6 +1,7 @@
 //! How keys and values become what was written.
 
-use super::super::{Error, Kind, Loaded, Object, Record, Scope, Turn};
+use super::super::{Error, Kind, Loaded, Object, Scope, Turn};
+use super::digest::{self, Sum};
 use super::encode;
 use super::write::StoredTurns;
 use super::{Entry, View, damaged, keys};
@@ -9,61 +10,46 @@ use serde::de::DeserializeOwned;
 use std::iter::Peekable;
 use std::ops::RangeFrom;
 
-/// Reads what a start needs.
-pub(super) fn load(view: &dyn View) -> Result<Loaded, Error> {
+/// Reads what a start needs of the database; damage there is an error.
+pub(in super::super) fn load(view: &dyn View) -> Result<Loaded, Error> {
     let mut loaded = Loaded::default();
+    let mut found = Sum::default();
     for entry in view.prefix(&[keys::OPEN]) {
-        loaded.objects.push(object(view, entry?, keys::OPEN)?);
+        let entry = entry?;
+        found.add(&entry.0, &entry.1);
+        loaded.objects.push(object(view, entry, keys::OPEN)?);
+    }
+    for entry in view.prefix(&[keys::CLAIM]) {
+        let (key, head) = entry?;
+        found.add(&key, &head);
+        encode::value(view, &key, &head)?;
     }
     for entry in view.prefix(&[keys::EFFECT]) {
         let (key, head) = entry?;
+        found.add(&key, &head);
         let planned = parse(&encode::value(view, &key, &head)?)?;
         let name: Vec<u8> = [keys::CLAIM].iter().chain(key.iter().skip(1)).copied().collect();
         let claimed = view.get(&name)?.is_some();
         loaded.effects.push((planned, claimed));
     }
+    if let Some(written) = digest::read(view)? {
+        digest::compare("what is open", found, written.open)?;
+    }
     if let Some((_, stored)) = last_turns(view)? {
         loaded.watermark = stored.watermark;
         loaded.last_turn_at = stored.turns.last().map(|it| it.now);
     }
-    loaded.last_seq = last_record(view)?.max(loaded.watermark);
+    loaded.last_seq = loaded.watermark;
     Ok(loaded)
 }
 
-/// Reads what a start reads; damage there is an error.
-pub(in super::super) fn check(view: &dyn View) -> Result<(), Error> {
-    let loaded = load(view)?;
-    records(view, loaded.watermark, usize::MAX).map(drop)
-}
-
-/// The `seq` of the last record that is there; 0 = none.
-pub(super) fn last_record(view: &dyn View) -> Result<u64, Error> {
-    let last = view.prefix(&[keys::RECORD]).next_back().transpose()?;
-    Ok(last.and_then(|(key, _)| keys::last_number(&key)).unwrap_or(0))
-}
-
-/// Reads records after a `seq`.
-pub(super) fn records(view: &dyn View, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
-    let Some(first) = after.checked_add(1) else { return Ok(Vec::new()) };
-    let mut records = Vec::new();
-    let mut last = None;
-    for entry in view.range(&keys::record(first), &keys::end_of(&[keys::RECORD])).take(limit) {
-        let (key, head) = entry?;
-        let value = encode::value(view, &key, &head)?;
-        let (before, text) = value.split_first_chunk().ok_or_else(|| damaged("a cut record"))?;
-        let before = u64::from_be_bytes(*before);
-        // Before the first one there may be others that are not asked for or were removed.
-        if last.map_or(after != 0 && before > after, |it| before != it) {
-            return Err(damaged(&format!("record {before} is missing")));
-        }
-        let record: Record = parse(text)?;
-        last = Some(record.seq);
-        records.push(record);
-    }
-    if records.len() < limit && last.unwrap_or(after) < last_record(view)? {
-        return Err(damaged("the end of the inbox cannot be reached"));
-    }
-    Ok(records)
+/// The `seq` of the first record that is kept.
+pub(super) fn first_record(view: &dyn View) -> Result<u64, Error> {
+    let key = [keys::FIRST_RECORD];
+    let Some(head) = view.get(&key)? else { return Ok(1) };
+    let value = encode::value(view, &key, &head)?;
+    let first = value.first_chunk().ok_or_else(|| damaged("the first record is not known"))?;
+    Ok(u64::from_be_bytes(*first))
 }
 
 /// Reads turns after the `after`-th.
@@ -218,7 +204,7 @@ fn object(view: &dyn View, (key, head): Entry, space: u8) -> Result<Object, Erro
 }
 
 /// A closed object has its time before its body.
-fn body(space: u8, mut value: Vec<u8>) -> Result<Vec<u8>, Error> {
+pub(super) fn body(space: u8, mut value: Vec<u8>) -> Result<Vec<u8>, Error> {
     if space == keys::CLOSED {
         if value.len() < size_of::<u64>() {
             return Err(damaged("a closed object has no time"));

@@ -2,7 +2,7 @@
 
 use super::super::Error;
 use super::encode::{self, Staged, Writes};
-use super::write::{StoredTurns, Writer};
+use super::write::{Next, StoredTurns, Writer};
 use super::{View, keys, read};
 use jiff::Timestamp;
 
@@ -14,17 +14,18 @@ impl Writer {
         view: &dyn View,
         before: Timestamp,
         budget: usize,
-    ) -> Result<(Writes, usize), Error> {
-        let mut staged = Staged::new(view, &mut self.compressor);
+    ) -> Result<(Writes, Next, usize), Error> {
+        let (mut staged, next) = self.begin(view);
         let mut left = budget;
         remove_orphans(&mut staged, view, &mut left)?;
         remove_turns(&mut staged, view, before, &mut left)?;
         remove_closed(&mut staged, view, before, &mut left)?;
-        Ok((staged.into_writes(), budget - left))
+        let (writes, next) = next.with_digest(staged.into_writes()?);
+        Ok((writes, next, budget - left))
     }
 }
 
-/// Removes records whose turns are gone.
+/// Removes records whose turns are gone: notes which one is the first that stays.
 fn remove_orphans(staged: &mut Staged<'_>, view: &dyn View, left: &mut usize) -> Result<(), Error> {
     let first = view.prefix(&[keys::TURNS]).next().transpose();
     let Some((key, head)) = first? else {
@@ -34,9 +35,11 @@ fn remove_orphans(staged: &mut Staged<'_>, view: &dyn View, left: &mut usize) ->
     // Records are applied in order, so those before the first kept turn's were applied earlier.
     let first_kept = stored.turns.iter().find_map(|it| it.seq);
     let end = first_kept.unwrap_or(stored.watermark.saturating_add(1));
-    for entry in view.range(&keys::record(0), &keys::record(end)).take(*left) {
-        staged.remove(&entry?.0)?;
-        *left -= 1;
+    let known = read::first_record(view)?;
+    let first = end.min(known.saturating_add(*left as u64));
+    if first > known {
+        *left = left.saturating_sub(usize::try_from(first - known).unwrap_or(usize::MAX));
+        staged.put(vec![keys::FIRST_RECORD], &first.to_be_bytes())?;
     }
     Ok(())
 }

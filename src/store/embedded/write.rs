@@ -1,6 +1,7 @@
 //! How a batch becomes keys and values: few of them, because engines pay by the record.
 
 use super::super::{Batch, Commit, Error, Turn};
+use super::digest::{self, Digest};
 use super::encode::{self, Staged, Writes};
 use super::witness::Extent;
 use super::{View, failed, keys, read};
@@ -9,7 +10,6 @@ use crate::domain::incident::TimelineEntry;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use zstd::bulk::Compressor;
 
 /// More timelines than this are not kept in mind; the rest is looked up.
 const TIMELINES_MAX: usize = 10_000;
@@ -25,7 +25,6 @@ pub(super) struct StoredTurns {
 
 /// What the one writer keeps in mind between batches.
 pub(super) struct Writer {
-    pub(super) compressor: Compressor<'static>,
     at: Position,
     /// The number of the last entry of timelines, by object id.
     timelines: BTreeMap<String, u64>,
@@ -38,6 +37,7 @@ struct Position {
     watermark: u64,
     /// The time of the last turn.
     now: Option<Timestamp>,
+    digest: Digest,
 }
 
 /// What the writer will keep in mind once a batch is durable.
@@ -45,6 +45,14 @@ pub(super) struct Next {
     at: Position,
     timelines: BTreeMap<String, u64>,
     closed: Vec<String>,
+}
+
+impl Next {
+    /// What is to be written, and what to keep in mind then.
+    pub(super) fn with_digest(mut self, (writes, digest): (Writes, Digest)) -> (Writes, Self) {
+        self.at.digest = digest;
+        (writes, self)
+    }
 }
 
 impl Writer {
@@ -56,31 +64,49 @@ impl Writer {
             at.watermark = stored.watermark;
             at.now = stored.turns.last().map(|it| it.now);
         }
-        at.extent.record = read::last_record(view)?.max(at.watermark);
-        let compressor = encode::compressor()?;
-        Ok(Self { compressor, at, timelines: BTreeMap::new() })
+        at.digest = match digest::read(view)? {
+            Some(digest) => digest,
+            None => digest::compute(view)?,
+        };
+        Ok(Self { at, timelines: BTreeMap::new() })
     }
 
-    /// How far the store is written.
+    /// How long everything is that is stored, in bytes.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.at.digest.bytes()
+    }
+
+    /// How far the database is written; records are not in it.
     pub(super) fn extent(&self) -> Extent {
-        self.at.extent
+        Extent { write: self.at.digest.writes, ..self.at.extent }
     }
 
-    /// Prepares what a batch writes.
+    /// Prepares a write of the digest alone.
+    pub(super) fn stage_digest(&mut self) -> Result<Writes, Error> {
+        let mut writes = Writes::new();
+        encode::put_digest(&mut writes, &self.at.digest)?;
+        Ok(writes)
+    }
+
+    /// Begins to prepare a write of something else than a batch.
+    pub(super) fn begin<'a>(&'a mut self, view: &'a dyn View) -> (Staged<'a>, Next) {
+        let next = Next { at: self.at, timelines: BTreeMap::new(), closed: Vec::new() };
+        (Staged::new(view, self.at.digest), next)
+    }
+
+    /// The `seq` of the last record that was applied; 0 = none.
+    pub(super) fn watermark(&self) -> u64 {
+        self.at.watermark
+    }
+
+    /// Prepares what a batch writes beside its records.
     pub(super) fn stage(
         &mut self,
         view: &dyn View,
         batch: &Batch,
     ) -> Result<(Writes, Next), Error> {
         let mut next = Next { at: self.at, timelines: BTreeMap::new(), closed: Vec::new() };
-        let mut staged = Staged::new(view, &mut self.compressor);
-        for record in &batch.appends {
-            // Each record tells which one came before it, so that a hole is seen.
-            let mut value = next.at.extent.record.to_be_bytes().to_vec();
-            value.extend(json(record)?);
-            staged.put(keys::record(record.seq), &value)?;
-            next.at.extent.record = next.at.extent.record.max(record.seq);
-        }
+        let mut staged = Staged::new(view, self.at.digest);
         if let Some(commit) = &batch.commit {
             stage_turns(&mut staged, commit, &mut next.at)?;
             stage_objects(&mut staged, commit, next.at.now)?;
@@ -98,7 +124,7 @@ impl Writer {
         for finished in batch.commit.iter().flat_map(|it| &it.finished) {
             stage_finished(&mut staged, finished)?;
         }
-        Ok((staged.into_writes(), next))
+        Ok(next.with_digest(staged.into_writes()?))
     }
 
     /// Keeps in mind what is durable now.
@@ -121,7 +147,7 @@ fn stage_turns(staged: &mut Staged<'_>, commit: &Commit, at: &mut Position) -> R
     at.watermark = commit.turns.iter().rev().find_map(|it| it.seq).unwrap_or(at.watermark);
     at.now = Some(last.now);
     let stored = StoredTurns { watermark: at.watermark, turns: commit.turns.clone() };
-    staged.put(key, &json(&stored)?)
+    staged.put_new(key, &json(&stored)?)
 }
 
 fn stage_objects(
@@ -162,7 +188,7 @@ fn stage_timelines(
             Some(last) => *last,
             None => read::last_timeline_number(view, id)?,
         };
-        staged.put(keys::timeline(id, last + 1), &json(&entries)?)?;
+        staged.put_new(keys::timeline(id, last + 1), &json(&entries)?)?;
         next.timelines.insert(id.to_owned(), last + entries.len() as u64);
     }
     Ok(())
@@ -173,6 +199,6 @@ fn stage_finished(staged: &mut Staged<'_>, effect: &EffectKey) -> Result<(), Err
     staged.remove(&keys::effect(keys::CLAIM, effect))
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
+pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|e| failed("write a value as JSON", &e))
 }

@@ -5,7 +5,6 @@
 //! alone, and results of turns and removals get them, a little at a time, when nothing else is
 //! left.
 
-use super::super::embedded::Purpose;
 use super::super::embedded::encode::{Writes, bytes_of};
 use super::super::embedded::folder::{free_bytes, remove_if_there};
 use super::{Error, Options, failed};
@@ -46,23 +45,17 @@ impl Space {
     }
 
     /// Looks for what a write may need, or refuses it.
-    pub(super) fn secure(&mut self, writes: &Writes, purpose: Purpose) -> Result<(), Error> {
+    pub(super) fn secure(&mut self, writes: &Writes) -> Result<(), Error> {
         let bytes = bytes_of(writes).saturating_mul(WRITE_AMPLIFICATION);
         let entries = (writes.len() as u64).saturating_mul(ENTRY_BYTES);
         let needed = bytes.saturating_add(entries).saturating_add(BATCH_BYTES);
         let free = free_bytes(&self.folder);
-        let floor = match purpose {
-            Purpose::Append => needed
-                .saturating_add(self.free_bytes_min)
-                .saturating_add(RESERVE_BYTES.saturating_sub(self.reserve_bytes)),
-            Purpose::Commit | Purpose::Removal => needed,
-        };
-        if free >= floor {
+        if free >= needed {
             return Ok(());
         }
-        if purpose == Purpose::Append || free.saturating_add(self.reserve_bytes) < needed {
+        if free.saturating_add(self.reserve_bytes) < needed {
             return Err(Error::Full(format!(
-                "{floor} bytes are needed in `{}`; free some: `{free}`",
+                "{needed} bytes are needed in `{}`; free some: `{free}`",
                 self.folder.display()
             )));
         }

@@ -3,8 +3,8 @@
 //! sled cannot go on after its disk was full: from then on even reads fail. So before each write
 //! the file is given blocks beyond its end, as many as the write may need; where they cannot be
 //! had, the write is refused before sled sees it. Some of them always stay: sled also writes while
-//! it is read, closed and opened. The levels differ, so that a full disk refuses new facts first,
-//! and what was accepted can still be decided and shown.
+//! it is read, closed and opened. More are held while there is plenty, so that on a full disk
+//! what was accepted can still be decided and shown.
 
 use super::super::embedded::encode::{Writes, bytes_of};
 use super::super::embedded::folder::{free_bytes, remove_if_there};
@@ -29,6 +29,10 @@ const ENTRY_BYTES: u64 = 4096;
 /// How much is taken at once where there is enough, in bytes, so that not each write takes some.
 const STEP_BYTES: u64 = 1024 * 1024;
 
+/// How much is held beyond what a write needs where there is enough, in bytes, so that results can
+/// still be written down once the disk is full.
+const HELD_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A file system's own blocks that count as the file's, in bytes, at most.
 const OVERHEAD_BYTES: u64 = 64 * 1024;
 
@@ -43,7 +47,6 @@ impl Purpose {
     fn rest(self) -> u64 {
         let segment = SEGMENT_BYTES as u64;
         match self {
-            Self::Append => 10 * segment,
             Self::Commit => 2 * segment,
             Self::Removal => segment,
         }
@@ -52,7 +55,6 @@ impl Purpose {
     /// How many bytes must stay free where no blocks can be had beyond the end of a file.
     fn floor(self, free_bytes_min: u64) -> u64 {
         match self {
-            Self::Append => free_bytes_min,
             Self::Commit => free_bytes_min / 2,
             Self::Removal => free_bytes_min / 4,
         }
@@ -115,20 +117,22 @@ impl Space {
         let wanted = bytes.saturating_add(purpose.rest());
         let file = self.file.metadata().map_err(|e| failed("look at the database's file", &e))?;
         let end = file.len().saturating_add(wanted).saturating_add(OVERHEAD_BYTES);
-        let missing = end.saturating_sub(file.blocks().saturating_mul(512));
+        let has = file.blocks().saturating_mul(512);
+        let missing = end.saturating_sub(has);
         let floor = match (self.is_given_ahead, purpose) {
-            (true, Purpose::Append) => self.free_bytes_min.saturating_add(missing),
-            (true, Purpose::Commit | Purpose::Removal) => missing,
+            (true, _) => missing,
             (false, _) => purpose.floor(self.free_bytes_min).saturating_add(bytes),
         };
         if free < floor {
             return Err(self.full(floor, free));
         }
-        if !self.is_given_ahead || missing == 0 {
+        let more = missing.saturating_add(HELD_BYTES + STEP_BYTES);
+        let is_plenty = free > self.free_bytes_min.saturating_add(more);
+        let holds_enough = missing == 0 && (!is_plenty || has.saturating_sub(end) >= HELD_BYTES);
+        if !self.is_given_ahead || holds_enough {
             return Ok(());
         }
-        let plenty = self.free_bytes_min.saturating_add(missing).saturating_add(STEP_BYTES);
-        let end = if free > plenty { end.saturating_add(STEP_BYTES) } else { end };
+        let end = if is_plenty { end.saturating_add(HELD_BYTES + STEP_BYTES) } else { end };
         match allocate(&self.file, FallocateFlags::KEEP_SIZE, end) {
             Ok(()) => Ok(()),
             Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Err(self.full(floor, free)),
@@ -199,11 +203,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = File::create(folder.path().join("db")).unwrap();
         let mut space = Space::new(folder.path(), &file, &Options::default()).unwrap();
-        space.take(3 * 1024 * 1024, Purpose::Append).unwrap();
+        space.take(3 * 1024 * 1024, Purpose::Commit).unwrap();
         let taken = file.metadata().unwrap();
         assert_eq!(taken.len(), 0, "sled must not see it");
         if space.is_given_ahead {
-            assert!(taken.blocks() * 512 >= 3 * 1024 * 1024 + Purpose::Append.rest());
+            assert!(taken.blocks() * 512 >= 3 * 1024 * 1024 + HELD_BYTES);
         }
         let reserve = || fs::metadata(folder.path().join("reserve")).unwrap().len();
         assert_eq!(reserve(), RESERVE_BYTES);
@@ -213,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_refused_first_and_what_removes_last() {
-        let order = [Purpose::Append, Purpose::Commit, Purpose::Removal];
+    fn what_removes_is_refused_last() {
+        let order = [Purpose::Commit, Purpose::Removal];
         assert!(order.is_sorted_by(|a, b| a.rest() > b.rest() && a.floor(8) > b.floor(8)));
         let folder = tempfile::tempdir().unwrap();
         let file = File::create(folder.path().join("db")).unwrap();
@@ -222,7 +226,6 @@ mod tests {
         for is_given_ahead in [true, false] {
             let mut space = Space::new(folder.path(), &file, &options).unwrap();
             space.is_given_ahead &= is_given_ahead;
-            assert!(matches!(space.take(1, Purpose::Append), Err(Error::Full(_))));
             let commit = space.take(1, Purpose::Commit);
             assert_eq!(commit.is_ok(), space.is_given_ahead, "{commit:?}");
         }
