@@ -1,0 +1,208 @@
+//! What is done with bytes from outside: each function reads them in one way and checks a law.
+//!
+//! Whatever the bytes, nothing may panic, hang or take memory without end. The fuzz targets and the
+//! test `tests/corpus.rs` of the package call the same functions.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use watchkeeper::api::alertmanager;
+use watchkeeper::config::{self, Level};
+use watchkeeper::domain::effect::PlannedEffect;
+use watchkeeper::domain::execution::Context;
+use watchkeeper::domain::incident::TimelineEntry;
+use watchkeeper::domain::label::Labels;
+use watchkeeper::domain::matcher::{Matcher, Matchers};
+use watchkeeper::domain::rules::{Mode, RuleSet};
+use watchkeeper::domain::schedule::Schedule;
+use watchkeeper::domain::{State, condition, template};
+use watchkeeper::store::{Kind, Object, Record, Turn};
+use watchkeeper::{engine, ingest, store};
+
+/// A way to read bytes.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the name of their folder in `fuzz/corpus`.
+pub const TARGETS: [(&str, Target); 13] = [
+    ("condition", read_condition),
+    ("duration", read_duration),
+    ("matcher", read_matcher),
+    ("posted_alerts", read_posted_alerts),
+    ("posted_silence", read_posted_silence),
+    ("query", read_query),
+    ("rules", read_rules),
+    ("schedule", read_schedule),
+    ("settings", read_settings),
+    ("stored_object", read_stored_object),
+    ("stored_value", read_stored_value),
+    ("template", read_template),
+    ("webhook", read_webhook),
+];
+
+/// A time that every run has in common: 22 November 2026, 12:00 UTC.
+fn now() -> Timestamp {
+    Timestamp::constant(1_795_348_800, 0)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The body of `POST /api/v2/alerts`.
+pub fn read_posted_alerts(bytes: &[u8]) {
+    if let Ok(delivery) = ingest::read_posted_alerts(bytes, now()) {
+        check_delivery(&delivery);
+    }
+}
+
+/// The body of an Alertmanager's webhook.
+pub fn read_webhook(bytes: &[u8]) {
+    if let Ok(delivery) = ingest::read_webhook(bytes, now()) {
+        check_delivery(&delivery);
+    }
+}
+
+/// What is taken can be stored and read again, and what is refused has a reason.
+fn check_delivery(delivery: &ingest::Delivery) {
+    for alert in &delivery.alerts {
+        assert!(!alert.labels.is_empty(), "an alert without a label was taken");
+    }
+    check_comes_back(&delivery.alerts);
+    assert!(delivery.rejected.iter().all(|it| !it.reason.is_empty()));
+}
+
+/// The body of `POST /api/v2/silences`.
+pub fn read_posted_silence(bytes: &[u8]) {
+    if let Ok(command) = alertmanager::read_silence(bytes, now()) {
+        check_comes_back(&command);
+    }
+}
+
+/// The query of `GET /api/v2/alerts`.
+pub fn read_query(bytes: &[u8]) {
+    if let Err(reason) = alertmanager::check_query(text(bytes)) {
+        assert!(!reason.is_empty());
+    }
+}
+
+/// One matcher, and a list of them. What was read is written so that it is read as the same.
+pub fn read_matcher(bytes: &[u8]) {
+    if let Ok(matcher) = text(bytes).parse::<Matcher>() {
+        let again: Matcher = matcher.to_string().parse().expect("what we write can be read");
+        assert_eq!(again, matcher);
+        matcher.matches(&Labels::from_pairs([(matcher.name(), matcher.value())]));
+    }
+    if let Ok(matchers) = text(bytes).parse::<Matchers>() {
+        check_comes_back(&matchers);
+    }
+}
+
+fn context() -> Context {
+    Context {
+        labels: Labels::from_pairs([("alertname", "Up"), ("service", "shop")]),
+        annotations: Labels::from_pairs([("summary", "it is down")]),
+        incident: BTreeMap::from([("id".to_owned(), "INC-1".to_owned())]),
+    }
+}
+
+/// A condition: what cannot be compiled cannot hold.
+pub fn read_condition(bytes: &[u8]) {
+    let checked = condition::check(text(bytes));
+    let holds = condition::holds(text(bytes), &context());
+    assert!(checked.is_ok() || holds.is_err());
+}
+
+/// A template: what cannot be parsed gives no text.
+pub fn read_template(bytes: &[u8]) {
+    let checked = template::check(text(bytes));
+    let rendered = template::render(text(bytes), &context(), &BTreeMap::new());
+    assert!(checked.is_ok() || rendered.is_err());
+}
+
+/// A line of a crontab, and in the second line a time zone.
+pub fn read_schedule(bytes: &[u8]) {
+    let (line, time_zone) = text(bytes).split_once('\n').unwrap_or((text(bytes), "UTC"));
+    if let Ok(schedule) = Schedule::parse(line, time_zone) {
+        let next = schedule.next_after(now());
+        assert!(next.is_none_or(|it| it > now()), "due in the past");
+    }
+}
+
+/// A duration, where rules have one.
+pub fn read_duration(bytes: &[u8]) {
+    let duration = serde_json::to_string(text(bytes)).expect("a text is JSON");
+    let rules = format!("correlations: [{{name: a, group_by: [b], window: {{gap: {duration}}}}}]");
+    read_rules(rules.as_bytes());
+}
+
+/// A file of rules. Rules without an error come back from the store as they were.
+pub fn read_rules(bytes: &[u8]) {
+    let checked = config::rules_from_texts(&[("rules/fuzz.yaml", text(bytes))], Mode::Act);
+    check_findings(&checked.findings, checked.value.is_some());
+    if let Some(rules) = checked.value {
+        let json = serde_json::to_vec(&rules).expect("our own types have text keys only");
+        let again: RuleSet = serde_json::from_slice(&json).expect("what we write can be read");
+        assert!(again == rules, "the rules came back as others");
+    }
+}
+
+/// `watchkeeper.yaml`.
+pub fn read_settings(bytes: &[u8]) {
+    let checked = config::settings_from_text(text(bytes));
+    check_findings(&checked.findings, checked.value.is_some());
+}
+
+/// Every finding has a place and says something, and there is a value unless one is an error.
+fn check_findings(findings: &[config::Finding], has_value: bool) {
+    for finding in findings {
+        assert!(finding.line > 0 && finding.column > 0 && !finding.message.is_empty());
+    }
+    assert_eq!(has_value, findings.iter().all(|it| it.level != Level::Error));
+}
+
+/// A value as the store writes it, and what may be in it.
+pub fn read_stored_value(bytes: &[u8]) {
+    drop(store::decode_value(bytes));
+    drop(store::decode_records(bytes));
+    read_and_check::<Record>(bytes);
+    read_and_check::<Vec<Turn>>(bytes);
+    read_and_check::<PlannedEffect>(bytes);
+    read_and_check::<TimelineEntry>(bytes);
+}
+
+/// The kinds of objects that are loaded at a start.
+const KINDS: [Kind; 8] = [
+    Kind::AlertPage,
+    Kind::Incident,
+    Kind::Execution,
+    Kind::Problem,
+    Kind::Silence,
+    Kind::Notification,
+    Kind::Memory,
+    Kind::Rules,
+];
+
+/// An open object, by a digit for its kind and its text, as a start reads it.
+pub fn read_stored_object(bytes: &[u8]) {
+    let Some((digit, body)) = bytes.split_first() else { return };
+    let index = usize::from(digit.wrapping_sub(b'0'));
+    let Some(kind) = KINDS.get(index) else { return };
+    let object = Object { kind: *kind, id: "fuzz".to_owned(), body: body.to_vec() };
+    if let Ok(stored) = engine::read_back(&[object]) {
+        drop(State::restore(stored, now()));
+    }
+}
+
+fn read_and_check<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    if let Ok(value) = serde_json::from_slice::<T>(bytes) {
+        check_comes_back(&value);
+    }
+}
+
+/// What was read is written so that it is read as the same.
+fn check_comes_back<T: Serialize + DeserializeOwned>(value: &T) {
+    let written = serde_json::to_string(value).expect("our own types have text keys only");
+    let again: T = serde_json::from_str(&written).expect("what we write can be read");
+    assert_eq!(serde_json::to_string(&again).expect("it was written before"), written);
+}
