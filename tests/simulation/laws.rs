@@ -1,0 +1,207 @@
+//! What must hold whenever everything that was decided is on the disk.
+
+use super::disk::Contents;
+use super::outside::Outside;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use watchkeeper::domain::State;
+use watchkeeper::domain::alert::{Alert, AlertState, Disposition, Grouping};
+use watchkeeper::domain::effect::{Effect, EffectKey};
+use watchkeeper::domain::execution::{Execution, ExecutionId, ExecutionState, StepState};
+use watchkeeper::domain::incident::{IncidentId, IncidentState};
+use watchkeeper::domain::notification::NotificationId;
+use watchkeeper::store::Kind;
+
+/// What is right, or what is not.
+pub(crate) type Verdict = Result<(), String>;
+
+/// Says what is wrong, unless it is right.
+pub(crate) fn ensure(is_right: bool, what: impl FnOnce() -> String) -> Verdict {
+    if is_right { Ok(()) } else { Err(what()) }
+}
+
+/// Checks a state that the disk holds, too.
+pub(crate) fn check(state: &State, disk: &Contents) -> Verdict {
+    check_counts(state, disk)?;
+    check_incidents(state)?;
+    for alert in state.alerts.values() {
+        check_alert(state, alert)?;
+    }
+    let mut steps: BTreeMap<ExecutionId, u32> = BTreeMap::new();
+    for planned in disk.effects() {
+        if let Effect::RunStep { execution, .. } = &planned.effect {
+            *steps.entry(*execution).or_default() += 1;
+        }
+    }
+    let mut locks = BTreeSet::new();
+    for execution in state.executions.values() {
+        let under_way = steps.get(&execution.id).copied().unwrap_or(0);
+        check_execution(state, execution, under_way)?;
+        check_guards(state, execution)?;
+        let is_alone = !holds_lock(execution) || locks.insert(&execution.lock);
+        ensure(is_alone, || format!("the lock of {} is taken twice", execution.id))?;
+    }
+    for notification in state.notifications.values() {
+        let key = EffectKey(format!("{}/{}", notification.id, notification.attempts).into());
+        let is_sent = disk.planned(&key).is_some();
+        let waits = notification.retry_at.is_some();
+        ensure(is_sent != waits, || format!("{} hangs", notification.id))?;
+    }
+    Ok(())
+}
+
+/// What is open on the disk is open in memory, and nothing else is.
+fn check_counts(state: &State, disk: &Contents) -> Verdict {
+    for (kind, count) in [
+        (Kind::AlertPage, state.pages.len()),
+        (Kind::Incident, state.incidents.len()),
+        (Kind::Execution, state.executions.len()),
+        (Kind::Problem, state.problems.len()),
+        (Kind::Silence, state.silences.len()),
+        (Kind::Notification, state.notifications.len()),
+    ] {
+        let stored = disk.open_count(kind);
+        ensure(stored == count, || format!("{stored} of {kind:?} are open, not {count}"))?;
+    }
+    Ok(())
+}
+
+fn check_incidents(state: &State) -> Verdict {
+    let fires =
+        |it: &&_| state.alerts.get(it).is_some_and(|alert| alert.state == AlertState::Firing);
+    let known = state.members.keys().all(|it| state.incidents.contains_key(it));
+    ensure(known, || "members of an incident that is not there".to_owned())?;
+    for (id, incident) in &state.incidents {
+        let members = state.members.get(id).ok_or_else(|| format!("{id} has no members"))?;
+        let firing = members.iter().filter(fires).count() as u64;
+        let counted = (incident.firing_count, incident.alert_count);
+        let right = (firing, members.len() as u64);
+        ensure(counted == right, || format!("{id} counts {counted:?} members, not {right:?}"))?;
+        let is_resolved = incident.state == IncidentState::Resolved;
+        ensure(is_resolved == incident.resolved_at.is_some(), || format!("{id}: {incident:?}"))?;
+    }
+    Ok(())
+}
+
+fn check_alert(state: &State, alert: &Alert) -> Verdict {
+    let id = alert.fingerprint;
+    let is_on_page = state.pages.get(&alert.page).is_some_and(|it| it.contains(&id));
+    ensure(is_on_page, || format!("{id} is on no page"))?;
+    let members = alert.incident.and_then(|it| state.members.get(&it));
+    ensure(members.is_none_or(|it| it.contains(&id)), || format!("{id} is no member"))?;
+    if alert.state != AlertState::Firing {
+        return Ok(());
+    }
+    let is_told = alert.reports.iter().any(|it| it.firing);
+    ensure(is_told, || format!("{id}: nobody says that it fires"))?;
+    if !alert.decision.silenced_by.is_empty() {
+        return Ok(());
+    }
+    let incident = alert.incident.and_then(|it| state.incidents.get(&it));
+    let incident = incident.ok_or_else(|| format!("{alert:?} is nowhere"))?;
+    let began = alert.decision.at;
+    let is_seen = incident.state.is_active() || incident.resolved_at.is_some_and(|it| it >= began);
+    ensure(is_seen, || format!("nobody knows of {alert:?}: {incident:?}"))?;
+    check_not_silenced(state, alert)
+}
+
+/// An alert that went into an incident was not held back by a silence at that time.
+fn check_not_silenced(state: &State, alert: &Alert) -> Verdict {
+    let decision = &alert.decision;
+    let went_in = matches!(
+        decision.disposition,
+        Disposition::Opened | Disposition::Joined | Disposition::Reopened
+    );
+    let by_hand = matches!(decision.grouping, Some(Grouping::Moved { .. }));
+    if !went_in || by_hand {
+        return Ok(());
+    }
+    let silence = state.silences.values().find(|it| {
+        it.updated_at < decision.at
+            && it.starts_at <= decision.at
+            && decision.at < it.ends_at
+            && it.matchers.matches(&alert.labels)
+    });
+    ensure(silence.is_none(), || format!("{silence:?} did not hold {alert:?} back"))
+}
+
+/// What the domain says about locks, said once more.
+fn holds_lock(execution: &Execution) -> bool {
+    let by_state = [ExecutionState::Running, ExecutionState::Verifying, ExecutionState::Unknown];
+    let by_step = |it: &watchkeeper::domain::execution::StepRun| {
+        it.state == StepState::Running && it.effect.is_some() && it.retry_at.is_none()
+    };
+    by_state.contains(&execution.state) || execution.steps.iter().any(by_step)
+}
+
+fn check_execution(state: &State, execution: &Execution, under_way: u32) -> Verdict {
+    let id = execution.id;
+    ensure(under_way <= 1, || format!("{id} does two steps at once"))?;
+    let waits_for_step = execution.is_under_way();
+    ensure((under_way == 1) == waits_for_step, || format!("{id} hangs: {execution:?}"))?;
+    if execution.state == ExecutionState::Running {
+        let waits = execution.steps.iter().any(|it| it.retry_at.is_some());
+        ensure(waits != (under_way == 1), || format!("{id} hangs: {execution:?}"))?;
+    }
+    let begun = execution.steps.iter().skip_while(|it| it.state == StepState::Succeeded).skip(1);
+    let in_order =
+        begun.clone().all(|it| matches!(it.state, StepState::Pending | StepState::Skipped));
+    ensure(in_order, || format!("{id} does a step too early: {execution:?}"))?;
+    let incident = execution.incident.and_then(|it: IncidentId| state.incidents.get(&it));
+    if let Some(incident) = incident.filter(|_| !execution.state.is_final()) {
+        let is_over = incident.firing_count == 0;
+        ensure(execution.alerts_resolved == is_over, || format!("{id} looks at other alerts"))?;
+    }
+    Ok(())
+}
+
+/// No run began while the guards held it back.
+fn check_guards(state: &State, execution: &Execution) -> Verdict {
+    let Some(began) = execution.started_at else { return Ok(()) };
+    let guards = &execution.runbook.guards;
+    let before = |seconds: u32| {
+        let from = began - SignedDuration::from_secs(seconds.into());
+        state.executions.values().filter(move |it| {
+            it.runbook.rule.name == execution.runbook.rule.name
+                && it.started_at.is_some_and(|at| from < at && at < began)
+        })
+    };
+    let runs = before(guards.runs_per_seconds).count();
+    ensure(runs < guards.runs_max as usize, || format!("{} is one run too many", execution.id))?;
+    let cooled = before(guards.cooldown_seconds).all(|it| it.lock != execution.lock);
+    ensure(cooled, || format!("{} began within the cooldown", execution.id))
+}
+
+/// Keeps an eye on every notification from its making to its end.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    open: BTreeSet<NotificationId>,
+    last: u64,
+}
+
+impl Outbox {
+    /// Every notification is being delivered, or was, or was given up.
+    pub(crate) fn check(&mut self, state: &State, disk: &Contents, outside: &Outside) -> Verdict {
+        let new = (self.last + 1..=state.memory.notification).map(NotificationId);
+        self.last = state.memory.notification;
+        self.open.extend(new);
+        let gone: Vec<NotificationId> =
+            self.open.iter().filter(|it| !state.notifications.contains_key(it)).copied().collect();
+        for id in gone {
+            self.open.remove(&id);
+            let id = id.to_string();
+            let object = disk.closed(Kind::Notification, &id);
+            let object = object.ok_or_else(|| format!("{id} is neither open nor closed"))?;
+            let body = String::from_utf8_lossy(&object.body);
+            let is_delivered = body.contains("\"state\":\"delivered\"");
+            ensure(!is_delivered || outside.has(&id), || format!("nobody received {id}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing waits for a time that is past.
+pub(crate) fn check_timers(state: &State, as_of: Timestamp) -> Verdict {
+    let next = state.next_wakeup();
+    ensure(next.is_none_or(|it| it > as_of), || format!("it is {as_of}, and {next:?} is due"))
+}
