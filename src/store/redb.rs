@@ -106,7 +106,7 @@ impl Driver for RedbDriver {
     }
 
     fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
-        space::free_reserve(&self.folder, &self.options).map_err(Trouble::Other)?;
+        folder::free_reserve(&self.folder, &self.options).map_err(Trouble::Other)?;
         let db = self.open_database(database)?;
         Ok(Box::new(RedbMap {
             db: RwLock::new(Some(db)),

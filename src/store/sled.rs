@@ -48,7 +48,7 @@ impl Driver for SledDriver<'_> {
     }
 
     fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
-        space::free_reserve(self.folder, self.options).map_err(Trouble::Other)?;
+        folder::free_reserve(self.folder, self.options).map_err(Trouble::Other)?;
         remove_half_made_snapshots(database).map_err(Trouble::Other)?;
         let db = open_database(database, self.options)?;
         let map = SledMap::new(db, database, self).map_err(Trouble::Other)?;

@@ -92,7 +92,7 @@ fn bring_up_to_date(
         upgrade::move_records(map, inbox)?;
     }
     let has_digest = digest::read(&*map.view()?)?.is_some();
-    let mut writer = Writer::new(&*map.view()?)?;
+    let writer = Writer::new(&*map.view()?)?;
     if format == Some(FORMAT) {
         return if has_digest { Ok(writer) } else { Err(damaged("its digest is lost")) };
     }
@@ -278,6 +278,14 @@ pub(super) fn size_of(database: &Path) -> u64 {
         it => it.map_or(0, |it| it.len()),
     };
     entries.map(size).sum()
+}
+
+/// Gives back the reserve if space is short, so that the engine can be opened.
+pub(in super::super) fn free_reserve(folder: &Path, options: &Options) -> Result<(), Error> {
+    if free_bytes(folder) >= options.free_bytes_min {
+        return Ok(());
+    }
+    remove_if_there(&folder.join("reserve")).map_err(|e| failed("free the reserve", &e))
 }
 
 /// Removes a file; it is well if there is none.

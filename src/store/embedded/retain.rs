@@ -10,7 +10,7 @@ impl Writer {
     /// Prepares the removal of at most `budget` values from before a time; tells how many it is.
     /// Turns go a commit at a time, and the last commit's stay: they hold the watermark.
     pub(super) fn stage_retain(
-        &mut self,
+        &self,
         view: &dyn View,
         before: Timestamp,
         budget: usize,

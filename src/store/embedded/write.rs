@@ -82,14 +82,14 @@ impl Writer {
     }
 
     /// Prepares a write of the digest alone.
-    pub(super) fn stage_digest(&mut self) -> Result<Writes, Error> {
+    pub(super) fn stage_digest(&self) -> Result<Writes, Error> {
         let mut writes = Writes::new();
         encode::put_digest(&mut writes, &self.at.digest)?;
         Ok(writes)
     }
 
-    /// Begins to prepare a write of something else than a batch.
-    pub(super) fn begin<'a>(&'a mut self, view: &'a dyn View) -> (Staged<'a>, Next) {
+    /// Begins to prepare a write.
+    pub(super) fn begin<'a>(&self, view: &'a dyn View) -> (Staged<'a>, Next) {
         let next = Next { at: self.at, timelines: BTreeMap::new(), closed: Vec::new() };
         (Staged::new(view, self.at.digest), next)
     }
@@ -100,13 +100,8 @@ impl Writer {
     }
 
     /// Prepares what a batch writes beside its records.
-    pub(super) fn stage(
-        &mut self,
-        view: &dyn View,
-        batch: &Batch,
-    ) -> Result<(Writes, Next), Error> {
-        let mut next = Next { at: self.at, timelines: BTreeMap::new(), closed: Vec::new() };
-        let mut staged = Staged::new(view, self.at.digest);
+    pub(super) fn stage(&self, view: &dyn View, batch: &Batch) -> Result<(Writes, Next), Error> {
+        let (mut staged, mut next) = self.begin(view);
         if let Some(commit) = &batch.commit {
             stage_turns(&mut staged, commit, &mut next.at)?;
             stage_objects(&mut staged, commit, next.at.now)?;

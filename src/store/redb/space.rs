@@ -6,7 +6,7 @@
 //! left.
 
 use super::super::embedded::encode::{Writes, bytes_of};
-use super::super::embedded::folder::{free_bytes, remove_if_there};
+use super::super::embedded::folder::free_bytes;
 use super::{Error, Options, failed};
 use rustix::fs::FallocateFlags;
 use std::fs::{self, File};
@@ -106,12 +106,4 @@ impl Space {
     fn path(&self) -> PathBuf {
         self.folder.join("reserve")
     }
-}
-
-/// Gives back the reserve if space is short, so that redb can be opened.
-pub(super) fn free_reserve(folder: &Path, options: &Options) -> Result<(), Error> {
-    if free_bytes(folder) >= options.free_bytes_min {
-        return Ok(());
-    }
-    remove_if_there(&folder.join("reserve")).map_err(|e| failed("free the reserve", &e))
 }

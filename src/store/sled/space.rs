@@ -7,7 +7,7 @@
 //! what was accepted can still be decided and shown.
 
 use super::super::embedded::encode::{Writes, bytes_of};
-use super::super::embedded::folder::{free_bytes, remove_if_there};
+use super::super::embedded::folder::free_bytes;
 use super::{Error, Options, Purpose, failed};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -119,9 +119,10 @@ impl Space {
         let end = file.len().saturating_add(wanted).saturating_add(OVERHEAD_BYTES);
         let has = file.blocks().saturating_mul(512);
         let missing = end.saturating_sub(has);
-        let floor = match (self.is_given_ahead, purpose) {
-            (true, _) => missing,
-            (false, _) => purpose.floor(self.free_bytes_min).saturating_add(bytes),
+        let floor = if self.is_given_ahead {
+            missing
+        } else {
+            purpose.floor(self.free_bytes_min).saturating_add(bytes)
         };
         if free < floor {
             return Err(self.full(floor, free));
@@ -180,14 +181,6 @@ impl Space {
             }
         }
     }
-}
-
-/// Gives back the reserve if space is short, so that sled can be opened.
-pub(super) fn free_reserve(folder: &Path, options: &Options) -> Result<(), Error> {
-    if free_bytes(folder) >= options.free_bytes_min {
-        return Ok(());
-    }
-    remove_if_there(&folder.join("reserve")).map_err(|e| failed("free the reserve", &e))
 }
 
 fn allocate(file: &File, flags: FallocateFlags, end: u64) -> Result<(), Errno> {
