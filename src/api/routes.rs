@@ -11,6 +11,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::{Method, Uri};
 use axum::routing::{MethodRouter, get, post};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A route with everything that must be known of it. There is no way to serve a path without one.
@@ -115,29 +116,30 @@ pub(super) fn router(operations: Vec<Operation>) -> Router<Context> {
 /// Which role a method and a path need. What is in no table needs a viewer at least, so that
 /// nothing is open by oversight; where several routes fit, the strictest role counts.
 pub(super) fn role_of(operations: &[Operation]) -> RoleOf {
-    let table: Vec<(Method, &'static str, Option<Role>)> =
-        operations.iter().map(|it| (it.method.clone(), it.path, it.role)).collect();
+    // By method and number of segments, so that a request is compared with few.
+    let mut table: HashMap<_, Vec<(&'static str, Option<Role>)>> = HashMap::new();
+    for it in operations {
+        let place = (it.method.clone(), it.path.split('/').count());
+        table.entry(place).or_default().push((it.path, it.role));
+    }
     Arc::new(move |method, path| {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        let fits = table.iter().filter(|(verb, it, _)| verb == method && matches(it, path));
-        match fits.map(|(_, _, role)| *role).max() {
+        let alike = table.get(&(method.clone(), path.split('/').count()));
+        let fits = alike.into_iter().flatten().filter(|(it, _)| matches(it, path));
+        match fits.map(|(_, role)| *role).max() {
             Some(role) => role,
             None => Some(role_of_other_door(method, path)),
         }
     })
 }
 
-/// Whether a path fits a template, by the rules of axum: segment by segment, as it was sent.
+/// Whether a path fits a template of as many segments, by the rules of axum: segment by segment,
+/// as it was sent.
 fn matches(template: &str, path: &str) -> bool {
-    let (mut parts, mut segments) = (template.split('/'), path.split('/'));
-    loop {
-        match (parts.next(), segments.next()) {
-            (None, None) => return true,
-            (Some(part), Some(segment)) if part == segment => {}
-            (Some(part), Some(segment)) if part.starts_with('{') && !segment.is_empty() => {}
-            _ => return false,
-        }
-    }
+    template
+        .split('/')
+        .zip(path.split('/'))
+        .all(|(part, segment)| part == segment || part.starts_with('{') && !segment.is_empty())
 }
 
 /// The role for the routes of the other doors.

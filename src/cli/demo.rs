@@ -10,7 +10,8 @@ pub mod site;
 
 use super::client::Client;
 use super::failure::Failure;
-use super::{output, serve};
+use super::output;
+use super::serve::{self, runtime};
 use anyhow::Context;
 use jiff::Timestamp;
 use on_call::OnCall;
@@ -54,7 +55,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = tempfile::Builder::new().prefix("watchkeeper-demo-").tempdir()?;
     log_into(folder.path())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let result = runtime.block_on(watch(arguments, folder.path()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result

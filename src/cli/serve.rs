@@ -11,7 +11,9 @@ use crate::ingest;
 use crate::store;
 use crate::telemetry::{LogFormat, Metrics, start_logging};
 use anyhow::Context as _;
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     start_logging(if options.log_json { LogFormat::Json } else { LogFormat::Text });
     let Some(settings) = settings_of(options)? else { return Ok(ExitCode::from(2)) };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     // Before the rules are read, so that a change in the meantime is seen.
     let watch = runtime.block_on(async { RulesWatch::begin(&settings) });
     let checked = config::read_rules_for(&settings);
@@ -53,6 +55,15 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // A step's reader or a lingering connection must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// What serves requests. The watch and the inbox have threads of their own, so that one processor
+/// is left to them: where there are two, handing requests from thread to thread costs more than a
+/// second one brings.
+pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = processors.saturating_sub(1).max(1);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
 /// The settings of the file, with what the command line says in their place.
