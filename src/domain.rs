@@ -74,7 +74,7 @@ use alert::Alert;
 use event::Event;
 use execution::{Execution, ExecutionId};
 use incident::{Incident, IncidentId, TimelineEntry};
-use label::Fingerprint;
+use label::{Beside, Fingerprint};
 use notification::{Notification, NotificationId};
 use problem::{Problem, ProblemId};
 use rules::RuleSet;
@@ -393,12 +393,10 @@ impl State {
                 Moved::Expired => ("alert_expired", "their sources fell silent: "),
             };
             for part in alerts.chunks(ALERTS_MAX) {
-                let mut names: Vec<String> = part
-                    .iter()
-                    .take(NAMED_MAX)
-                    .filter_map(|it| self.alerts.get(it))
-                    .map(|it| it.labels.to_string())
-                    .collect();
+                let known = self.incidents.get(&incident).map(|it| &it.labels);
+                let first = part.iter().take(NAMED_MAX).filter_map(|it| self.alerts.get(it));
+                let mut names: Vec<String> =
+                    first.map(|it| Beside { labels: &it.labels, known }.to_string()).collect();
                 if part.len() > NAMED_MAX {
                     names.push(format!("and {} more", part.len() - NAMED_MAX));
                 }

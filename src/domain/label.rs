@@ -111,21 +111,52 @@ impl fmt::Debug for Labels {
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
-        for (index, (name, value)) in self.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            f.write_str(comma)?;
-            f.write_str(name)?;
-            f.write_str("=")?;
-            // Most values need no escapes, and looking for them letter by letter takes long.
-            if value.bytes().all(|it| matches!(it, b' '..=b'~') && it != b'"' && it != b'\\') {
-                f.write_str("\"")?;
-                f.write_str(value)?;
-                f.write_str("\"")?;
-            } else {
-                write!(f, "{value:?}")?;
-            }
+        for (index, label) in self.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { ", " })?;
+            write_label(f, label)?;
         }
         f.write_str("}")
+    }
+}
+
+/// Labels, told to somebody who knows others.
+pub(super) struct Beside<'a> {
+    pub(super) labels: &'a Labels,
+    /// What he knows, if anything.
+    pub(super) known: Option<&'a Labels>,
+}
+
+/// Prints the alert's name and what is not known: `Down{instance="b"}`.
+impl fmt::Display for Beside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.labels.get(NAME).unwrap_or("an alert"))?;
+        let mut before = "{";
+        // Both are in the order of their names.
+        let mut known = self.known.into_iter().flat_map(Labels::iter).peekable();
+        for (name, value) in self.labels.iter() {
+            while known.next_if(|(it, _)| *it < name).is_some() {}
+            if name != NAME && known.peek() != Some(&(name, value)) {
+                f.write_str(before)?;
+                write_label(f, (name, value))?;
+                before = ", ";
+            }
+        }
+        f.write_str(if before == "{" { "" } else { "}" })
+    }
+}
+
+/// The label that names an alert.
+const NAME: &str = "alertname";
+
+fn write_label(f: &mut fmt::Formatter<'_>, (name, value): (&str, &str)) -> fmt::Result {
+    f.write_str(name)?;
+    // Most values need no escapes, and looking for them letter by letter takes long.
+    if value.bytes().all(|it| matches!(it, b' '..=b'~') && it != b'"' && it != b'\\') {
+        f.write_str("=\"")?;
+        f.write_str(value)?;
+        f.write_str("\"")
+    } else {
+        write!(f, "={value:?}")
     }
 }
 
@@ -233,6 +264,17 @@ mod tests {
         let labels = Labels::from_pairs([("b", "1"), ("a", ""), ("b", "2")]);
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("b", "2")]);
         assert_eq!(labels.to_string(), r#"{b="2"}"#);
+    }
+
+    #[test]
+    fn what_is_known_already_is_not_told_again() {
+        let labels =
+            Labels::from_pairs([("alertname", "Down"), ("b", "1"), ("c", "2"), ("e", "3")]);
+        let known = Labels::from_pairs([("a", "0"), ("b", "1"), ("c", "9"), ("d", "0")]);
+        let beside = |known| Beside { labels: &labels, known }.to_string();
+        assert_eq!(beside(Some(&known)), r#"Down{c="2", e="3"}"#);
+        assert_eq!(beside(Some(&labels)), "Down");
+        assert_eq!(beside(None), r#"Down{b="1", c="2", e="3"}"#);
     }
 
     proptest! {
