@@ -84,7 +84,7 @@ use silence::Silence;
 #[derive(Default)]
 pub struct State {
     /// Alerts that fire, and those that did until their incident is closed.
-    pub alerts: BTreeMap<Fingerprint, Alert>,
+    pub alerts: BTreeMap<Fingerprint, Box<Alert>>,
     /// The members of each incident in `incidents`.
     pub members: BTreeMap<IncidentId, BTreeSet<Fingerprint>>,
     /// Which alerts stand on which page of the store; a page takes [`PAGE_ALERTS_MAX`].

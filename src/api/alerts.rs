@@ -145,7 +145,10 @@ async fn list(
 ) -> Result<Json<Page<AlertView>>, ApiError> {
     let wanted = Wanted::parse(&query)?;
     let Some(incident) = query.incident.as_deref() else {
-        let page = context.handle.read(|state| wanted.page(state.alerts.values())).await?;
+        let page = context
+            .handle
+            .read(|state| wanted.page(state.alerts.values().map(Box::as_ref)))
+            .await?;
         return Ok(Json(page));
     };
     let incident: IncidentId = parse_id(incident)?;
@@ -153,7 +156,12 @@ async fn list(
     let members = incidents::members(&context, incident).await?;
     let open: Vec<(Fingerprint, Option<Alert>)> = context
         .handle
-        .read(|state| members.into_iter().map(|it| (it, state.alerts.get(&it).cloned())).collect())
+        .read(|state| {
+            members
+                .into_iter()
+                .map(|it| (it, state.alerts.get(&it).map(|it| Alert::clone(it))))
+                .collect()
+        })
         .await?;
     for (fingerprint, alert) in open {
         match alert {
@@ -178,7 +186,7 @@ async fn show(
 pub(super) async fn load(context: &Context, fingerprint: Fingerprint) -> Result<Alert, ApiError> {
     let open = context.handle.read(|state| state.alerts.get(&fingerprint).cloned()).await?;
     let alert = match open {
-        Some(alert) => Some(alert),
+        Some(alert) => Some(*alert),
         None => load_closed(context, fingerprint).await?,
     };
     alert.ok_or_else(|| ApiError::not_found(format!("there is no alert `{fingerprint}`")))

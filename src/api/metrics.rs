@@ -68,7 +68,7 @@ mod tests {
     fn what_is_open_is_counted() {
         let mut state = Domain::default();
         let alert = samples::alert();
-        state.alerts.insert(alert.fingerprint, alert);
+        state.alerts.insert(alert.fingerprint, Box::new(alert));
         let incident = samples::incident();
         let resolved =
             Incident { id: IncidentId(43), state: IncidentState::Resolved, ..incident.clone() };

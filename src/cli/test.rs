@@ -189,8 +189,12 @@ impl World {
 
     fn compare_alert(&self, wanted: &ExpectedAlert) -> Option<String> {
         let fingerprint = wanted.labels.fingerprint();
-        let found =
-            self.state.alerts.get(&fingerprint).or_else(|| self.closed_alerts.get(&fingerprint));
+        let found = self
+            .state
+            .alerts
+            .get(&fingerprint)
+            .map(Box::as_ref)
+            .or_else(|| self.closed_alerts.get(&fingerprint));
         let Some(alert) = found else {
             return Some(format!("there is no alert {}", wanted.labels));
         };

@@ -358,7 +358,7 @@ impl State {
             },
             page,
         };
-        self.alerts.insert(fingerprint, alert);
+        self.alerts.insert(fingerprint, Box::new(alert));
     }
 
     /// An alert begins to fire.
@@ -459,7 +459,7 @@ impl State {
                 self.pages.remove(&alert.page);
             }
         }
-        self.changes.closed.push(Closed::Alert(Box::new(alert)));
+        self.changes.closed.push(Closed::Alert(alert));
     }
 }
 

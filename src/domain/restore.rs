@@ -59,7 +59,7 @@ impl State {
                 if let Some(incident) = alert.incident {
                     self.members.entry(incident).or_default().insert(fingerprint);
                 }
-                self.alerts.insert(fingerprint, *alert);
+                self.alerts.insert(fingerprint, alert);
             }
             Stored::Incident(it) => drop(self.incidents.insert(it.id, *it)),
             Stored::Execution(it) => drop(self.executions.insert(it.id, *it)),

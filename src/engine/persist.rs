@@ -28,7 +28,7 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
         match state.pages.get(page) {
             Some(members) => {
                 let alerts: Vec<&Alert> =
-                    members.iter().filter_map(|it| state.alerts.get(it)).collect();
+                    members.iter().filter_map(|it| state.alerts.get(it).map(Box::as_ref)).collect();
                 let mut body = Vec::with_capacity(alerts.len() * ALERT_BYTES);
                 rmp_serde::encode::write_named(&mut body, &alerts)
                     .expect("our own types can be written");

@@ -170,7 +170,7 @@ impl Oracle {
             self.alerts.iter().filter(firing).map(|it| it.fingerprint).collect();
         let fires = |it: &&watchkeeper::domain::alert::Alert| it.state == AlertState::Firing;
         let found: BTreeSet<Fingerprint> =
-            state.alerts.values().filter(fires).map(|it| it.fingerprint).collect();
+            state.alerts.values().map(Box::as_ref).filter(fires).map(|it| it.fingerprint).collect();
         if expected != found {
             return Err(format!("these alerts fire: {expected:?}, not {found:?}"));
         }

@@ -137,7 +137,8 @@ fn select(state: &domain::State, filter: &Filter, now: Timestamp) -> Selection {
         silenced_by: alert.decision.silenced_by.clone(),
         incident: alert.incident,
     };
-    let rows: Vec<Row> = state.alerts.values().filter(|it| filter.takes(it)).map(copy).collect();
+    let rows: Vec<Row> =
+        state.alerts.values().map(Box::as_ref).filter(|it| filter.takes(it)).map(copy).collect();
     let mut incidents = BTreeMap::new();
     for id in rows.iter().filter_map(|it| it.incident) {
         if let Some(incident) = state.incidents.get(&id) {
@@ -302,7 +303,7 @@ mod tests {
             receiver: receiver.to_owned(),
         };
         let mut state = domain::State::default();
-        state.alerts = alerts.into_iter().map(|it| (it.fingerprint, it)).collect();
+        state.alerts = alerts.into_iter().map(|it| (it.fingerprint, Box::new(it))).collect();
         state.rules = Arc::new(RuleSet {
             resolve_timeout_seconds: 300,
             routes: vec![route("{alertname=Up}", "hook"), route("{alertname=Up}", "hook")],

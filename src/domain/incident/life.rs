@@ -88,7 +88,7 @@ impl State {
                 incident.severity = incident.severity.max(severity);
             }
         }
-        if let Some(service) = self.alerts.get(&fingerprint).and_then(Alert::service)
+        if let Some(service) = self.alerts.get(&fingerprint).and_then(|it| it.service())
             && !incident.services.contains(service)
         {
             incident.services.insert(service.to_owned());
