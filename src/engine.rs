@@ -1,14 +1,16 @@
 //! The watch: append, apply, commit, perform, sleep until the next timer.
 //!
 //! ```text
-//!   Handle ──► messages ──► one thread ────────────────────────────────┐
-//!                            1. write: new records, last turns' results │  one sync
-//!                            2. answer senders; let effects go          │
-//!                            3. apply the new records, one after another│
-//!                            └──────────── sleep until the next ────────┘
+//!   Handle ──► intake ──► inbox thread: write all that waits, one sync; answer senders
+//!                 │
+//!                 ▼
+//!              the watch: 1. write what was decided, let effects go
+//!                         2. apply what is durable, one record after another
+//!                         3. sleep until the next
 //! ```
 
 mod clock;
+mod intake;
 mod overlay;
 mod perform;
 mod persist;
@@ -20,8 +22,9 @@ use crate::act::Performer;
 use crate::domain::event::{Command, Event};
 use crate::domain::incident::TimelineEntry;
 use crate::domain::{Accepted, Refusal, State};
-use crate::store::{self, Kind, Object, Packed, Scope, Store};
+use crate::store::{self, Kind, Object, Scope, Store};
 use crate::telemetry::Metrics;
+use intake::{Fresh, Intake, Waiter};
 use jiff::{SignedDuration, Timestamp};
 pub use persist::{name_of, read_back};
 use std::path::PathBuf;
@@ -51,14 +54,8 @@ pub type OpenStore = Box<dyn Fn() -> Result<Arc<dyn Store>, store::Error> + Send
 
 /// What a message to the engine asks for.
 enum Message {
-    /// Take these facts.
-    Submit {
-        events: Vec<Event>,
-        packed: Option<Packed>,
-        done: oneshot::Sender<Result<(), SubmitError>>,
-    },
-    /// Carry this out.
-    Command { event: Event, done: oneshot::Sender<Result<Accepted, CommandError>> },
+    /// Look whether something is durable, or left alone.
+    Look,
     /// Say when everything before this is decided and durable.
     Settle { done: oneshot::Sender<Result<(), SubmitError>> },
     /// An effect has its result.
@@ -80,6 +77,7 @@ struct Shared {
 /// The only way to talk to the engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
+    intake: Arc<Intake>,
     messages: SyncSender<Message>,
     shared: Arc<Shared>,
     changes: live::Receiver<u64>,
@@ -127,20 +125,29 @@ pub fn start(options: Options) -> Result<Handle, store::Error> {
     let (messages, inbox) = std::sync::mpsc::sync_channel(MESSAGES_MAX);
     let shared = Arc::<Shared>::default();
     let (announce, changes) = live::channel(0);
+    let hands = clock::Hands::Machine(Instant::now());
+    let intake = Intake::new(messages.clone(), options.metrics.clone(), hands.clone());
+    let intake = Arc::new(intake);
     let hand = perform::RuntimeHand::new(&options, messages.clone(), shared.clone());
     let ground = watch::Ground {
         open: options.open,
         runner: perform::Runner::new(Box::new(hand)),
         metrics: options.metrics,
         retention_seconds: options.retention_seconds,
-        hands: clock::Hands::Machine(Instant::now()),
+        hands,
+        intake: intake.clone(),
     };
     let watch = watch::Watch::open(ground, shared.clone(), announce)?;
+    let writer = intake.clone();
+    std::thread::Builder::new()
+        .name("inbox".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|error| store::Error::Unusable(format!("no thread for the inbox: {error}")))?;
     std::thread::Builder::new()
         .name("watch".to_owned())
         .spawn(move || watch.run(&inbox))
         .map_err(|error| store::Error::Unusable(format!("no thread for the watch: {error}")))?;
-    Ok(Handle { messages, shared, changes })
+    Ok(Handle { intake, messages, shared, changes })
 }
 
 impl Handle {
@@ -149,14 +156,15 @@ impl Handle {
         let (done, answer) = oneshot::channel();
         // The one writer has enough to do; if this fails, it finds out again and tells.
         let packed = store::pack(&events).ok();
-        self.send(Message::Submit { events, packed, done })?;
+        self.intake.hand_in(Fresh { events, packed, waiter: Waiter::Submit(done) })?;
         answer.await.unwrap_or(Err(SubmitError::Stopping))
     }
 
     /// Takes in a command and waits until it is decided and the decision is durable.
     pub async fn command(&self, by: String, command: Command) -> Result<Accepted, CommandError> {
         let (done, answer) = oneshot::channel();
-        self.send(Message::Command { event: Event::CommandGiven { by, command }, done })?;
+        let events = vec![Event::CommandGiven { by, command }];
+        self.intake.hand_in(Fresh { events, packed: None, waiter: Waiter::Command(done) })?;
         answer.await.unwrap_or(Err(SubmitError::Stopping.into()))
     }
 

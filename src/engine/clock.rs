@@ -66,7 +66,8 @@ impl Hands {
         }
     }
 
-    fn steady(&self) -> Duration {
+    /// The steady one.
+    pub(super) fn steady(&self) -> Duration {
         match self {
             Self::Machine(since) => since.elapsed(),
             Self::Virtual(time) => Duration::from_millis(time.steady_milliseconds()),
@@ -90,6 +91,11 @@ impl Clock {
     pub(super) fn start(hands: Hands, not_before: Timestamp) -> Self {
         let wall = in_milliseconds(hands.wall()).max(not_before);
         Self { wall_at_start: wall, started: hands.steady(), last: wall, apart: 0, hands }
+    }
+
+    /// Whether a test sets the time.
+    pub(super) fn is_virtual(&self) -> bool {
+        matches!(self.hands, Hands::Virtual(_))
     }
 
     /// Starts anew with the same hands.

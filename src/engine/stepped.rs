@@ -4,6 +4,7 @@
 //! clock shows, and who does the deeds are the caller's.
 
 pub use super::clock::VirtualTime;
+use super::intake::{Fresh, Intake, Waiter};
 use super::perform::{Hand, Runner};
 use super::watch::{Ground, Watch};
 use super::{CommandError, Handle, Health, MESSAGES_MAX, Message, OpenStore, Shared, SubmitError};
@@ -69,21 +70,25 @@ impl SteppedWatch {
         let shared = Arc::<Shared>::default();
         let (announce, changes) = live::channel(0);
         let begun = Begun::default();
+        let hands = super::clock::Hands::Virtual(options.time);
+        let intake = Intake::new(messages.clone(), options.metrics.clone(), hands.clone());
+        let intake = Arc::new(intake);
         let ground = Ground {
             open: options.open,
             runner: Runner::new(Box::new(begun.clone())),
             metrics: options.metrics,
             retention_seconds: options.retention_seconds,
-            hands: super::clock::Hands::Virtual(options.time),
+            hands,
+            intake: intake.clone(),
         };
         let watch = Watch::open(ground, shared.clone(), announce)?;
-        Ok(Self { watch, inbox, handle: Handle { messages, shared, changes }, begun })
+        Ok(Self { watch, inbox, handle: Handle { intake, messages, shared, changes }, begun })
     }
 
     /// Hands in facts; the answer comes when they are durable.
     pub fn submit(&self, events: Vec<Event>) -> Result<Answer<(), SubmitError>, SubmitError> {
         let (done, answer) = oneshot::channel();
-        self.handle.send(Message::Submit { events, packed: None, done })?;
+        self.hand_in(events, Waiter::Submit(done))?;
         Ok(answer)
     }
 
@@ -94,8 +99,17 @@ impl SteppedWatch {
         command: Command,
     ) -> Result<Answer<Accepted, CommandError>, SubmitError> {
         let (done, answer) = oneshot::channel();
-        self.handle.send(Message::Command { event: Event::CommandGiven { by, command }, done })?;
+        self.hand_in(vec![Event::CommandGiven { by, command }], Waiter::Command(done))?;
         Ok(answer)
+    }
+
+    fn hand_in(&self, events: Vec<Event>, waiter: Waiter) -> Result<(), SubmitError> {
+        self.handle.intake.hand_in(Fresh { events, packed: None, waiter })
+    }
+
+    /// Writes what was handed in, as senders do while the watch is busy: without a round.
+    pub fn write(&mut self) {
+        self.handle.intake.write_here();
     }
 
     /// Asks to be told when everything before this is decided and durable.

@@ -4,13 +4,14 @@ mod recover;
 mod write;
 
 use super::clock::{Clock, Hands};
+use super::intake::{Answer, Intake, Pen, facts_in};
 use super::perform::{Runner, outcome};
 use super::{CommandError, Message, OpenStore, Shared, SubmitError, persist};
 use crate::domain::effect::{EffectKey, OutcomeKind, PlannedEffect};
 use crate::domain::event::Event;
 use crate::domain::planted::{self, Bug};
 use crate::domain::{Accepted, State};
-use crate::store::{Commit, Error, Packed, Record, Store, Turn};
+use crate::store::{Commit, Error, Record, Store, Turn};
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use tokio::sync::{oneshot, watch as live};
 /// The longest time that a result waits for its commit when nobody waits for it.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// With so many alerts decided about a commit is made at once, so that it takes little memory.
-const COMMIT_ALERTS_MAX: usize = 32_768;
+const COMMIT_ALERTS_MAX: usize = 8192;
 /// The longest sleep: the clocks and the store's health are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a failed store is tried again.
@@ -36,39 +37,14 @@ const RETAIN_EVERY: Duration = Duration::from_mins(1);
 const RETAIN_BUDGET: usize = 500;
 /// How long timers rest after deciding at one panicked.
 const TIMERS_REST: Duration = Duration::from_mins(1);
+/// How soon the watch looks again after something came: what comes until then need not wake it.
+const NEAR: Duration = Duration::from_millis(1);
 /// How many messages one round takes.
 const ROUND_MESSAGES_MAX: usize = 512;
-/// How many facts one round takes, roughly; alerts count one each.
-const ROUND_ALERTS_MAX: usize = 8192;
-
-/// What whoever gave a command is told.
-type Answer = Result<Accepted, CommandError>;
-
-/// Whom a record's result goes to.
-enum Waiter {
-    Submit(oneshot::Sender<Result<(), SubmitError>>),
-    Command(oneshot::Sender<Answer>),
-    Nobody,
-}
-
-/// Facts on their way to become a record.
-struct Fresh {
-    events: Vec<Event>,
-    /// See [`Batch::packed`](crate::store::Batch::packed).
-    packed: Option<Packed>,
-    waiter: Waiter,
-}
-
-impl Fresh {
-    fn new(events: Vec<Event>, waiter: Waiter) -> Self {
-        Self { events, packed: None, waiter }
-    }
-}
 
 /// What one round has taken from the messages.
 #[derive(Default)]
 struct Round {
-    records: Vec<Fresh>,
     settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -105,6 +81,7 @@ pub(super) struct Ground {
     pub(super) metrics: Metrics,
     pub(super) retention_seconds: u64,
     pub(super) hands: Hands,
+    pub(super) intake: Arc<Intake>,
 }
 
 /// The watch. What it keeps as a [`Duration`] is a time by the steady hand of its clock.
@@ -112,12 +89,12 @@ pub(super) struct Watch {
     open: OpenStore,
     store: Option<Arc<dyn Store>>,
     shared: Arc<Shared>,
+    intake: Arc<Intake>,
     runner: Runner,
     metrics: Metrics,
     changed: live::Sender<u64>,
     clock: Clock,
     retention: jiff::SignedDuration,
-    last_seq: u64,
     undurable: Undurable,
     /// Effects that may begin once their claim is durable.
     to_claim: Vec<PlannedEffect>,
@@ -140,6 +117,10 @@ pub(super) struct Watch {
     /// When the store's health was last looked at.
     looked_at_store: Option<Duration>,
     retained: Duration,
+    /// Something came a moment ago: looks soon whether more did, without being woken.
+    is_near: bool,
+    /// Nobody else writes records.
+    writes_itself: bool,
 }
 
 impl Watch {
@@ -155,11 +136,11 @@ impl Watch {
             open: ground.open,
             store: None,
             shared,
+            intake: ground.intake,
             runner: ground.runner,
             metrics: ground.metrics,
             changed,
             retention: jiff::SignedDuration::from_secs(retention),
-            last_seq: 0,
             undurable: Undurable::default(),
             to_claim: Vec::new(),
             own_facts: Vec::new(),
@@ -172,6 +153,8 @@ impl Watch {
             deaf_since: None,
             looked_at_store: None,
             retained: clock.steady(),
+            is_near: false,
+            writes_itself: clock.is_virtual(),
             clock,
         };
         let last_seen = watch.recover()?;
@@ -184,6 +167,7 @@ impl Watch {
     pub(super) fn run(mut self, inbox: &Receiver<Message>) {
         loop {
             let wait = self.patience();
+            let wait = if self.is_near { wait.min(NEAR) } else { wait };
             if self.step(inbox, wait).is_break() {
                 return;
             }
@@ -194,32 +178,37 @@ impl Watch {
     pub(super) fn step(&mut self, inbox: &Receiver<Message>, wait: Duration) -> ControlFlow<()> {
         let round = self.listen(inbox, wait);
         let Some(done) = self.go_round(round) else { return ControlFlow::Continue(()) };
-        // Nothing more begins; results that are known are decided at the next start.
-        self.to_claim.clear();
-        let own = std::mem::take(&mut self.own_facts);
-        let own = own.into_iter().map(|it| Fresh::new(it, Waiter::Nobody)).collect();
-        self.write_and_release(own, true);
-        self.runner.stop();
-        self.shared.set_store(None);
-        drop(self.store.take());
+        self.finish();
         done.send(()).unwrap_or_default();
         ControlFlow::Break(())
+    }
+
+    /// Makes durable what is known. Nothing more begins; what is not decided yet is decided at the
+    /// next start.
+    fn finish(&mut self) {
+        self.to_claim.clear();
+        self.intake.close(&SubmitError::Stopping);
+        if let Err(error) = self.intake.write_own(&mut self.own_facts) {
+            tracing::warn!(%error, "the last results could not be written");
+        }
+        self.write_and_release(true);
+        self.runner.stop();
+        self.shared.set_store(None);
+        drop((self.intake.seize(), self.store.take()));
+        self.intake.give_back(Pen::default());
+        self.intake.close(&SubmitError::Stopping);
     }
 
     /// Waits for messages until something is due, and takes what is there.
     fn listen(&mut self, inbox: &Receiver<Message>, mut wait: Duration) -> Round {
         let mut round = Round::default();
-        let mut alerts = 0;
         for _ in 0..ROUND_MESSAGES_MAX {
             match inbox.recv_timeout(wait) {
-                Ok(message) => alerts += self.sort(message, &mut round),
+                Ok(message) => self.sort(message, &mut round),
                 Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => {
-                    round.stop = Some(oneshot::channel().0);
-                    break;
-                }
+                Err(RecvTimeoutError::Disconnected) => round.stop = Some(oneshot::channel().0),
             }
-            if alerts >= ROUND_ALERTS_MAX || round.stop.is_some() {
+            if round.stop.is_some() {
                 break;
             }
             wait = Duration::ZERO;
@@ -227,17 +216,10 @@ impl Watch {
         round
     }
 
-    /// Puts a message where it belongs. Returns how many alerts it brings.
-    fn sort(&mut self, message: Message, round: &mut Round) -> usize {
+    /// Puts a message where it belongs.
+    fn sort(&mut self, message: Message, round: &mut Round) {
         match message {
-            Message::Submit { events, packed, done } => {
-                let alerts = events.iter().map(alerts_in).sum();
-                round.records.push(Fresh { events, packed, waiter: Waiter::Submit(done) });
-                return alerts;
-            }
-            Message::Command { event, done } => {
-                round.records.push(Fresh::new(vec![event], Waiter::Command(done)));
-            }
+            Message::Look => {}
             Message::Settle { done } => round.settles.push(done),
             Message::EffectDone { key, mut events } => {
                 self.runner.ended(&key);
@@ -250,7 +232,6 @@ impl Watch {
             }
             Message::Stop { done } => round.stop = Some(done),
         }
-        1
     }
 
     /// How long to wait for the next message.
@@ -276,10 +257,13 @@ impl Watch {
 
     /// One round: write, release, apply. Returns whom to tell when told to stop.
     fn go_round(&mut self, round: Round) -> Option<oneshot::Sender<()>> {
-        let mut records = round.records;
         if self.trouble.is_some() && !self.try_to_mend() {
-            self.refuse(records, round.settles);
+            answer_settles(round.settles, &Err(self.unavailable()));
             // What is durable goes on, and what is old makes room.
+            if self.store.is_some() {
+                let records = self.take();
+                self.apply_all(records);
+            }
             self.runner.begin_waiting();
             self.retain();
             return round.stop;
@@ -289,25 +273,39 @@ impl Watch {
             self.own_facts.push(vec![Event::ClockJumped { milliseconds }]);
             self.shared.ahead_milliseconds.store(self.clock.ahead(), Ordering::Relaxed);
         }
-        let own = std::mem::take(&mut self.own_facts);
-        records.extend(own.into_iter().map(|it| Fresh::new(it, Waiter::Nobody)));
-        let written = self.write_and_release(records, !round.settles.is_empty());
-        match written {
-            Some(records) => {
-                self.apply_all(records);
-                self.wake();
-                self.undurable.settles.extend(round.settles);
-                if self.undurable.commit.turns.is_empty() && !self.state().has_changes() {
-                    let settles = std::mem::take(&mut self.undurable.settles);
-                    answer_settles(settles, &Ok(()));
-                }
+        if self.writes_itself {
+            self.intake.write_here();
+        }
+        if let Err(error) = self.intake.write_own(&mut self.own_facts) {
+            self.fail(&error);
+        }
+        let records = self.take();
+        if self.write_and_release(!round.settles.is_empty()) {
+            self.apply_all(records);
+            self.wake();
+            self.undurable.settles.extend(round.settles);
+            if self.undurable.commit.turns.is_empty() && !self.state().has_changes() {
+                let settles = std::mem::take(&mut self.undurable.settles);
+                answer_settles(settles, &Ok(()));
             }
-            None => answer_settles(round.settles, &Err(self.unavailable())),
+        } else {
+            answer_settles(round.settles, &Err(self.unavailable()));
         }
         self.runner.begin_waiting();
         self.note_health();
         self.retain();
         round.stop
+    }
+
+    /// Takes what became durable; where taking it in failed, notes that.
+    fn take(&mut self) -> Vec<Record> {
+        let taken = self.intake.take();
+        self.is_near = !taken.records.is_empty();
+        self.commands.extend(taken.commands);
+        if let Some(error) = taken.failure {
+            self.fail(&error);
+        }
+        taken.records
     }
 
     /// Applies records in order.
@@ -384,20 +382,10 @@ impl Watch {
                 self.undurable.replies.push((Some(seq), done, reply));
             }
         }
-        self.undurable.alerts += events.iter().map(alerts_in).sum::<usize>();
+        self.undurable.alerts += events.iter().map(facts_in).sum::<usize>();
         self.undurable.commit.turns.push(Turn { now, seq, poisoned: false });
         self.undurable.since.get_or_insert_with(|| self.clock.steady());
         Ok(())
-    }
-
-    fn refuse(
-        &mut self,
-        records: Vec<Fresh>,
-        settles: Vec<oneshot::Sender<Result<(), SubmitError>>>,
-    ) {
-        let error = self.unavailable();
-        answer_not_taken(records.into_iter().map(|it| it.waiter).collect(), &error);
-        answer_settles(settles, &Err(error));
     }
 
     fn unavailable(&self) -> SubmitError {
@@ -455,8 +443,11 @@ fn write_lock(shared: &Shared) -> RwLockWriteGuard<'_, State> {
     shared.state.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn alerts_in(event: &Event) -> usize {
-    if let Event::AlertsReceived(batch) = event { batch.alerts.len() } else { 1 }
+impl Drop for Watch {
+    /// Nothing is taken in that nobody decides about.
+    fn drop(&mut self) {
+        self.intake.close(&SubmitError::Stopping);
+    }
 }
 
 /// The result of a step that was told to stop before it began.
@@ -471,15 +462,5 @@ fn answer_settles(
 ) {
     for done in settles {
         drop(done.send(answer.clone()));
-    }
-}
-
-fn answer_not_taken(waiters: Vec<Waiter>, error: &SubmitError) {
-    for waiter in waiters {
-        match waiter {
-            Waiter::Submit(done) => drop(done.send(Err(error.clone()))),
-            Waiter::Command(done) => drop(done.send(Err(error.clone().into()))),
-            Waiter::Nobody => {}
-        }
     }
 }

@@ -62,11 +62,13 @@ pub(crate) enum Fault {
     Silences,
     /// People run, approve, deny, abort, stop all runbooks.
     RunbookOrders,
+    /// Facts are written while the watch is busy with something else.
+    BusyWatch,
 }
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Crash,
         Self::CrashInWrite,
         Self::LongDowntime,
@@ -95,6 +97,7 @@ impl Fault {
         Self::MergeAndSplit,
         Self::Silences,
         Self::RunbookOrders,
+        Self::BusyWatch,
     ];
 
     /// What its rate means: how often of a thousand cases at least and at most, or, where it comes
@@ -108,6 +111,7 @@ impl Fault {
             Self::SlowDisk => (5, 200),
             Self::LostDelivery | Self::LostAnswer | Self::DoubledDelivery => (10, 300),
             Self::LateDelivery => (20, 500),
+            Self::BusyWatch => (10, 200),
             Self::Poison => (5, 30),
             Self::FailingStep | Self::SlowStep | Self::DoubledResult => (50, 600),
             Self::ReceiverDown => (300, 1500),

@@ -273,7 +273,12 @@ impl World {
         let Some(watch) = &mut self.watch else { return Ok(()) };
         let began = watch.now();
         self.checks.check_time(began, &self.time, &self.disk)?;
-        self.patience = watch.round();
+        if self.lots.strikes(Fault::BusyWatch) {
+            watch.write();
+            self.patience = Duration::from_millis(self.lots.random(Fault::BusyWatch).around(100));
+        } else {
+            self.patience = watch.round();
+        }
         self.figures.rounds += 1;
         for planned in watch.take_begun() {
             self.begin(&planned)?;

@@ -1,9 +1,9 @@
 //! Coming back: from the store, after a start, a failure of the store, or a panic.
 
-use super::{Watch, answer_settles, not_begun, write_lock};
+use super::{Pen, Watch, answer_settles, not_begun, write_lock};
 use crate::domain::State;
 use crate::domain::effect::{EffectKey, PlannedEffect};
-use crate::domain::event::{CorrelationDomain, Event};
+use crate::domain::event::Event;
 use crate::domain::planted::{self, Bug};
 use crate::engine::watch::RETRY_EVERY;
 use crate::engine::{SubmitError, persist};
@@ -32,8 +32,19 @@ impl Watch {
     /// Drops what is in memory, reads the state back from the store, and decides what was
     /// accepted but not decided. Returns the time of the last turn that is durable.
     pub(in crate::engine) fn recover(&mut self) -> Result<Option<Timestamp>, Error> {
+        let mut pen = self.intake.seize();
+        // What is durable and not decided is read back.
+        self.commands.extend(self.intake.take().commands);
+        self.is_near = true;
+        let result = self.read_back(&mut pen);
+        pen.store.clone_from(&self.store);
+        self.intake.give_back(pen);
+        result
+    }
+
+    fn read_back(&mut self, pen: &mut Pen) -> Result<Option<Timestamp>, Error> {
         loop {
-            let last_turn_at = self.load()?;
+            let last_turn_at = self.load(pen)?;
             // A record that panics is counted, so that this ends: at the second panic it is set
             // aside.
             if self.catch_up()? == CaughtUp::All {
@@ -43,7 +54,7 @@ impl Watch {
     }
 
     /// Reads the state and the effects back.
-    fn load(&mut self) -> Result<Option<Timestamp>, Error> {
+    fn load(&mut self, pen: &mut Pen) -> Result<Option<Timestamp>, Error> {
         let was_open = self.store.is_some();
         let store = match self.store.clone() {
             Some(store) => store,
@@ -57,7 +68,7 @@ impl Watch {
         self.clock.restart(base);
         // How far the old clock was ahead says nothing about the new one.
         self.shared.ahead_milliseconds.store(self.clock.ahead(), Ordering::Relaxed);
-        self.last_seq = loaded.last_seq;
+        pen.last_seq = loaded.last_seq;
         let too_far = planted::is(Bug::WatermarkTooFar);
         self.watermark = if too_far { loaded.last_seq } else { loaded.watermark };
         self.drop_undurable(was_open);
@@ -171,8 +182,12 @@ impl Watch {
             tracing::debug!(%error, "still nothing can be written");
         }
         self.note_trouble(error.to_string());
+        self.intake.close(&self.unavailable());
         self.answer_undurable(&self.unavailable());
         if !matches!(error, Error::Full(_)) {
+            let pen = self.intake.seize();
+            self.intake.give_back(Pen { store: None, ..pen });
+            self.answer_undecided();
             self.shared.set_store(None);
             drop(self.store.take());
         }
@@ -187,6 +202,16 @@ impl Watch {
         }
     }
 
+    /// Answers those whose commands are in the log and not decided: that may take long, too. The
+    /// records are read back.
+    fn answer_undecided(&mut self) {
+        self.commands.extend(self.intake.take().commands);
+        let error = self.unavailable();
+        for done in std::mem::take(&mut self.commands).into_values() {
+            drop(done.send(Err(error.clone().into())));
+        }
+    }
+
     fn note_trouble(&mut self, reason: String) {
         self.trouble = Some((self.clock.steady(), reason));
         let now = self.clock.now();
@@ -197,6 +222,7 @@ impl Watch {
     /// speak before anything expires.
     fn note_mended(&mut self) {
         self.trouble = None;
+        self.intake.open();
         let Some(since) = self.deaf_since.take() else { return };
         if self.clock.now().duration_since(since) >= DEAF_MIN {
             self.own_facts.insert(0, vec![Event::WatchStarted { last_seen: Some(since) }]);
@@ -237,13 +263,7 @@ impl Watch {
             self.release();
         }
         // An empty record finds out whether there is room for new ones.
-        let seq = self.last_seq + 1;
-        let probe =
-            Record { seq, correlation_domain: CorrelationDomain::default(), events: vec![] };
-        store.write(&Batch { appends: vec![probe.clone()], ..Batch::default() })?;
-        self.last_seq = seq;
-        self.apply_all(vec![probe]);
-        Ok(())
+        self.intake.write_own(&mut vec![Vec::new()])
     }
 }
 

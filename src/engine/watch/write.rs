@@ -1,72 +1,36 @@
-//! Making it durable: new facts, then the answers; the last turns' results, then the effects.
+//! Making it durable: the last turns' results, then their answers and effects.
 
-use super::{Fresh, Waiter, Watch, answer_not_taken, answer_settles, not_begun, write_lock};
+use super::{Watch, answer_settles, not_begun, write_lock};
 use crate::domain::Accepted;
 use crate::domain::effect::{Effect, EffectKey, PlannedEffect};
-use crate::domain::event::CorrelationDomain;
 use crate::domain::planted::{self, Bug};
-use crate::engine::persist;
+use crate::engine::persist::{self, Written};
 use crate::engine::watch::{COMMIT_ALERTS_MAX, COMMIT_EVERY};
-use crate::store::{Batch, Error, Record};
+use crate::store::{Batch, Commit, Error, Kind};
+use std::collections::BTreeSet;
 
 impl Watch {
-    /// Writes new records and answers their senders; then, if it is time, writes what was decided
-    /// before and lets effects go. Returns the records to decide about, or `None` if the store
-    /// must be read back first or takes nothing.
-    pub(super) fn write_and_release(
-        &mut self,
-        records: Vec<Fresh>,
-        now_please: bool,
-    ) -> Option<Vec<Record>> {
-        let written = self.write_records(records);
-        if matches!(&written, Err(error) if !matches!(error, Error::Full(_))) {
-            return None;
+    /// If it is time, writes what was decided before and lets effects go. Tells whether to go on
+    /// deciding: not if the store must be read back first.
+    pub(super) fn write_and_release(&mut self, now_please: bool) -> bool {
+        if self.store.is_none() {
+            return false;
         }
         let overdue = self.undurable.alerts >= COMMIT_ALERTS_MAX
             || self.undurable.since.is_some_and(|it| self.clock.since(it) >= COMMIT_EVERY);
         let ready = !self.undurable.is_empty()
             && (now_please || overdue || self.undurable.is_urgent() || !self.to_claim.is_empty());
         // Where records found no room nothing new begins; what was decided may still find some.
-        let claimed = if written.is_ok() { std::mem::take(&mut self.to_claim) } else { Vec::new() };
+        let may_begin = self.trouble.is_none();
+        let claimed = if may_begin { std::mem::take(&mut self.to_claim) } else { Vec::new() };
         if ready || !claimed.is_empty() {
             match self.write_decisions(ready, claimed) {
                 Ok(()) | Err(Error::Full(_)) => {}
-                Err(_) => return None,
+                Err(_) => return false,
             }
         }
         self.runner.begin_waiting();
-        written.ok()
-    }
-
-    /// Writes new records and answers their senders: a yes as soon as they are durable, or a no.
-    fn write_records(&mut self, records: Vec<Fresh>) -> Result<Vec<Record>, Error> {
-        let (mut appends, mut packed, mut waiters) = (Vec::new(), Vec::new(), Vec::new());
-        for fresh in records {
-            let Fresh { events, packed: prepared, waiter } = fresh;
-            let seq = self.last_seq + 1 + appends.len() as u64;
-            packed.push(prepared);
-            appends.push(Record { seq, correlation_domain: CorrelationDomain::default(), events });
-            waiters.push(waiter);
-        }
-        if appends.is_empty() {
-            return Ok(appends);
-        }
-        if planted::is(Bug::AcknowledgeBeforeAppend) {
-            acknowledge_early(&mut waiters);
-        }
-        let mut batch = Batch { appends, packed, ..Batch::default() };
-        match self.write(&batch) {
-            Ok(()) => {
-                self.answer_taken(&batch.appends, waiters);
-                Ok(batch.appends)
-            }
-            Err(error) => {
-                self.put_back_own(&mut batch.appends, &waiters);
-                self.fail(&error);
-                answer_not_taken(waiters, &self.unavailable());
-                Err(error)
-            }
-        }
+        true
     }
 
     /// Writes what was decided, if it is `ready`, and what is about to begin; then lets it go.
@@ -114,24 +78,13 @@ impl Watch {
         result
     }
 
-    /// Our own facts are not lost when they find no room.
-    fn put_back_own(&mut self, appends: &mut Vec<Record>, waiters: &[Waiter]) {
-        for (record, waiter) in appends.drain(..).zip(waiters) {
-            if matches!(waiter, Waiter::Nobody) {
-                self.own_facts.push(record.events);
-            }
-        }
-    }
-
     /// Moves what changed into the commit under construction.
     pub(super) fn fill_commit(&mut self) {
         let mut state = write_lock(&self.shared);
         let changes = state.take_changes();
         let written = persist::write_down(&state, &changes);
         drop(state);
-        self.undurable.commit.puts.extend(written.puts);
-        self.undurable.commit.closes.extend(written.closes);
-        self.undurable.commit.deletes.extend(written.deletes);
+        append(&mut self.undurable.commit, written);
     }
 
     /// What was decided is durable: answers, and lets effects go.
@@ -165,26 +118,43 @@ impl Watch {
             self.own_facts.push(vec![not_begun(step.clone())]);
         }
     }
-
-    /// The records are durable: answers their senders; commands wait for their decision.
-    fn answer_taken(&mut self, records: &[Record], waiters: Vec<Waiter>) {
-        self.last_seq += records.len() as u64;
-        for (record, waiter) in records.iter().zip(waiters) {
-            match waiter {
-                Waiter::Submit(done) => drop(done.send(Ok(()))),
-                Waiter::Command(done) => drop(self.commands.insert(record.seq, done)),
-                Waiter::Nobody => {}
-            }
-        }
-    }
 }
 
-/// See [`Bug::AcknowledgeBeforeAppend`].
-fn acknowledge_early(waiters: &mut [Waiter]) {
-    for waiter in waiters.iter_mut().filter(|it| matches!(it, Waiter::Submit(_))) {
-        let nobody = Waiter::Submit(tokio::sync::oneshot::channel().0);
-        if let Waiter::Submit(done) = std::mem::replace(waiter, nobody) {
-            drop(done.send(Ok(())));
-        }
+/// Adds what changed to a commit, which holds something already if it could not be written before.
+/// A commit puts first, then deletes, then closes: what was to go and is back must not go after all.
+fn append(commit: &mut Commit, later: Written) {
+    if !(commit.deletes.is_empty() && commit.closes.is_empty()) {
+        let back: BTreeSet<(Kind, &str)> =
+            later.puts.iter().map(|it| (it.kind, it.id.as_str())).collect();
+        commit.deletes.retain(|(kind, id)| !back.contains(&(*kind, id)));
+        commit.closes.retain(|it| !back.contains(&(it.kind, &it.id)));
+    }
+    commit.puts.extend(later.puts);
+    commit.closes.extend(later.closes);
+    commit.deletes.extend(later.deletes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Object;
+
+    fn object(id: &str) -> Object {
+        Object { kind: Kind::AlertPage, id: id.to_owned(), body: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_back_does_not_go_with_an_older_commit() {
+        let page = |id: &str| (Kind::AlertPage, id.to_owned());
+        let mut commit = Commit {
+            deletes: vec![page("1"), page("2")],
+            closes: vec![object("3"), object("4")],
+            ..Commit::default()
+        };
+        let puts = vec![object("1"), object("3")];
+        append(&mut commit, Written { puts: puts.clone(), ..Written::default() });
+        assert_eq!(commit.puts, puts);
+        assert_eq!(commit.deletes, [page("2")]);
+        assert_eq!(commit.closes, [object("4")]);
     }
 }

@@ -149,7 +149,8 @@ pub(super) fn pack(key: &[u8], value: &[u8]) -> Result<Vec<u8>, Error> {
         small = lz4_flex::block::compress(value);
     }
     let is_small = !small.is_empty() && small.len() + size_of::<u32>() < value.len();
-    let mut packed = Vec::with_capacity(HEAD_BYTES + size_of::<u32>() + value.len());
+    let body_bytes = if is_small { size_of::<u32>() + small.len() } else { value.len() };
+    let mut packed = Vec::with_capacity(HEAD_BYTES + body_bytes);
     packed.extend([if is_small { LZ4 } else { RAW }, 0, 0, 0, 0]);
     if is_small {
         packed.extend(length.to_be_bytes());

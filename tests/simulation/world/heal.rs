@@ -37,8 +37,8 @@ impl World {
         self.check_truth()?;
         self.put_in_order();
         self.go_on(self.now() + OVER_AFTER)?;
-        // A detection may have begun in the last moment.
-        if self.disk.lock().effects().any(|it| it.key.0.starts_with("DET-")) {
+        // A detection may have begun in the last moment, and have told somebody.
+        if self.disk.lock().effects().next().is_some() {
             self.go_on(self.now() + 10_000)?;
         }
         self.check_over()?;
