@@ -168,6 +168,7 @@ fn alert(number: u64) -> ReceivedAlert {
         ends: Ends::At(at(number + 240)),
         generator_url: "http://prometheus.example.org/graph?g0.expr=rate%28restarts%5B5m%5D%29"
             .into(),
+        identity: None,
     }
 }
 

@@ -13,6 +13,7 @@ pub mod problem;
 pub mod runbook;
 pub mod serve;
 pub mod silence;
+pub mod source;
 pub mod store;
 pub mod test;
 
@@ -62,6 +63,9 @@ enum Command {
     },
     /// Look after the store of a stopped daemon
     Store(store::Arguments),
+    /// List sources, try what a body becomes, suggest a mapping
+    #[command(alias = "sources")]
+    Source(Noun<source::Command>),
     #[command(flatten)]
     Remote(Remote),
     /// Print a completion script
@@ -164,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Check { paths, output } => check::run(&paths, output),
         Command::Test { paths } => finish_daemon(test::run(&paths)),
         Command::Store(it) => finish(store::run(it)),
+        Command::Source(it) => finish(source::run(&it.command, it.output.output)),
         Command::Remote(it) => finish(talk(&arguments.server, it)),
         Command::Completions { shell } => {
             finish(completions::run(shell, &mut Arguments::command()))
@@ -366,6 +371,10 @@ mod tests {
             "watchkeeper runbook approve EXE-1",
             "watchkeeper runbook logs EXE-1 --follow",
             "watchkeeper runbook stop-all --reason x",
+            "watchkeeper source list --rules rules",
+            "watchkeeper source try body.json --source datadog -o json",
+            "watchkeeper source try - --guess",
+            "watchkeeper source suggest body.json --name shop",
             "watchkeeper explain INC-1 -o json",
             "watchkeeper incidents list",
             "watchkeeper incident show 1",
@@ -404,6 +413,7 @@ mod tests {
             ("watchkeeper runbook stop-all", 2),
             ("watchkeeper store migrate --to postgres", 2),
             ("watchkeeper store backup", 2),
+            ("watchkeeper source try a --source b --guess", 2),
             ("watchkeeper --token secret incident list", 2),
             ("watchkeeper --help", 0),
             ("watchkeeper incident --help", 0),

@@ -5,6 +5,7 @@
 //!                                           ▲ one file here for each kind of list
 //! ```
 
+mod built_in;
 mod code;
 mod correlation;
 mod cron_line;
@@ -13,6 +14,7 @@ mod duration;
 mod expression;
 mod fields;
 mod files;
+pub mod mapping;
 mod notification;
 mod reader;
 mod rule_files;
@@ -22,6 +24,7 @@ mod secret;
 mod service_level;
 mod settings;
 mod silence;
+mod source;
 mod step;
 mod watch;
 mod yaml;
@@ -29,12 +32,13 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use built_in::built_in_sources;
 pub use code::Code;
 pub use rule_test::{
     ExpectedAlert, ExpectedExecution, ExpectedIncident, RuleTest, TestExpectation, TestFact,
     TestInput,
 };
-pub use secret::read_token;
+pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};
 
 use crate::domain::rules::{Mode, RuleSet, SecretText};

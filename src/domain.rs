@@ -20,6 +20,7 @@ pub mod rules;
 pub mod schedule;
 pub mod service_level;
 pub mod silence;
+pub mod source;
 mod stored_time;
 pub mod template;
 pub mod timer;

@@ -6,16 +6,25 @@
 
 mod alertmanager_v2;
 mod alertmanager_webhook;
+mod body;
 mod coalesce;
+mod guess;
+mod mapped;
+mod mapping;
+mod moment_text;
 mod payload;
+mod quota;
+mod signature;
 mod validate;
+mod webhook;
+
+pub use mapped::{Kind, Mapped};
 
 use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert, RejectedAlert};
+use crate::domain::source::Source;
 use crate::engine::{Handle, SubmitError};
 use crate::telemetry::Metrics;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -43,6 +52,7 @@ pub struct Door {
     handle: Handle,
     metrics: Metrics,
     coalescer: Coalescer,
+    sources: webhook::Sources,
     /// Where the steady clock began.
     opened_at: Instant,
 }
@@ -51,7 +61,7 @@ pub struct Door {
 pub fn routes(door: Arc<Door>) -> Router {
     Router::new()
         .route("/api/v2/alerts", post(alertmanager_v2::post_alerts))
-        .route("/ingest/{source}", post(post_webhook))
+        .route("/ingest/{source}", post(webhook::post))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(door)
 }
@@ -74,6 +84,40 @@ pub fn read_webhook(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
     alertmanager_webhook::parse(body, now).map_err(|(_, _, message)| message)
 }
 
+/// What a body of a webhook of any tool most likely means, entry by entry, or why an entry is refused.
+/// Fails with a reason when it means nothing.
+pub fn guess_body(
+    body: &[u8],
+    content_type: &str,
+    now: Timestamp,
+) -> Result<Vec<Result<Mapped, String>>, String> {
+    webhook::guess_entries(body, content_type, now)
+}
+
+/// A mapping that does with a body what the general mapper does, to paste into a file of rules.
+/// Fails with a reason when the body means nothing.
+pub fn suggest_source(
+    body: &[u8],
+    content_type: &str,
+    (name, now): (&str, Timestamp),
+) -> Result<String, String> {
+    guess::suggest(&body::read(body, content_type)?, name, now)
+}
+
+/// What a body of a declared source becomes, in the same way.
+pub fn map_body(
+    source: &Source,
+    body: &[u8],
+    content_type: &str,
+) -> Result<Vec<Result<Mapped, String>>, String> {
+    webhook::try_source(source, body, content_type)
+}
+
+/// The alerts among mapped entries as they are taken, and those that are refused.
+pub fn deliver_entries(entries: &Vec<Result<Mapped, String>>, now: Timestamp) -> Delivery {
+    webhook::delivery(entries, now)
+}
+
 /// Why a body was not taken. `R` is how its format refuses.
 enum Failure<R> {
     Unreadable(R),
@@ -83,7 +127,13 @@ enum Failure<R> {
 impl Door {
     /// A door that delivers to the engine.
     pub fn new(handle: Handle, metrics: Metrics) -> Self {
-        Self { handle, metrics, coalescer: Coalescer::new(), opened_at: Instant::now() }
+        Self {
+            handle,
+            metrics,
+            coalescer: Coalescer::new(),
+            sources: webhook::Sources::default(),
+            opened_at: Instant::now(),
+        }
     }
 
     /// Takes in a body. Its good alerts are durable when this returns well, with the refused ones.
@@ -92,7 +142,7 @@ impl Door {
     /// that is rare, and cheaper than a copy of every alert that comes.
     async fn take<R>(
         &self,
-        source: &'static str,
+        source: &str,
         parse: impl Fn(Timestamp) -> Result<Delivery, R>,
     ) -> Result<Vec<RejectedAlert>, Failure<R>> {
         let began = Instant::now();
@@ -117,7 +167,7 @@ impl Door {
         }
     }
 
-    async fn append(&self, source: &'static str, delivery: Delivery) -> Result<(), SubmitError> {
+    async fn append(&self, source: &str, delivery: Delivery) -> Result<(), SubmitError> {
         let Delivery { mut alerts, rejected } = delivery;
         let source: Arc<str> = Arc::from(source);
         let now = self.moment();
@@ -157,36 +207,6 @@ fn in_our_time(alerts: &mut [ReceivedAlert], ahead: SignedDuration) {
         if let Ends::At(at) = &mut alert.ends {
             *at = at.checked_add(ahead).unwrap_or(Timestamp::MAX);
         }
-    }
-}
-
-async fn post_webhook(
-    State(door): State<Arc<Door>>,
-    Path(source): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    if source != alertmanager_webhook::SOURCE {
-        return answer_error(
-            (StatusCode::NOT_FOUND, "unknown_source"),
-            &format!("there is no source `{}`", source.escape_debug()),
-            "sources: alertmanager",
-        );
-    }
-    if let Err(content_type) = check_content_type(&headers) {
-        return answer_error(
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
-            &format!("the body must be `application/json`, not `{}`", content_type.escape_debug()),
-            "set the header `content-type: application/json`",
-        );
-    }
-    match body {
-        Ok(body) => alertmanager_webhook::deliver(&door, &body).await,
-        Err(rejection) => answer_error(
-            (rejection.status(), "bad_body"),
-            &rejection.body_text(),
-            &format!("a body has at most {BODY_BYTES_MAX} bytes"),
-        ),
     }
 }
 
@@ -286,6 +306,7 @@ mod tests {
                 starts_at: None,
                 ends,
                 generator_url: "".into(),
+                identity: None,
             })
             .collect();
         in_our_time(&mut alerts, SignedDuration::from_hours(1));

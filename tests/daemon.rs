@@ -45,3 +45,5 @@ mod starting_set;
 mod stop;
 #[path = "daemon/web_safety.rs"]
 mod web_safety;
+#[path = "daemon/webhooks.rs"]
+mod webhooks;

@@ -24,7 +24,8 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
+    ("any_webhook", read_any_webhook),
     ("condition", read_condition),
     ("duration", read_duration),
     ("matcher", read_matcher),
@@ -60,6 +61,22 @@ pub fn read_posted_alerts(bytes: &[u8]) {
 pub fn read_webhook(bytes: &[u8]) {
     if let Ok(delivery) = ingest::read_webhook(bytes, now()) {
         check_delivery(&delivery);
+    }
+}
+
+/// A body of any tool, by the general mapper and by every mapping that comes with us.
+pub fn read_any_webhook(bytes: &[u8]) {
+    for content_type in ["application/json", "application/x-www-form-urlencoded"] {
+        if let Ok(entries) = ingest::guess_body(bytes, content_type, now()) {
+            check_delivery(&ingest::deliver_entries(&entries, now()));
+            let suggested = ingest::suggest_source(bytes, content_type, ("fuzz", now()));
+            assert!(suggested.is_ok(), "what is guessed can be suggested");
+        }
+    }
+    for source in &config::built_in_sources() {
+        if let Ok(entries) = ingest::map_body(source, bytes, "application/json") {
+            check_delivery(&ingest::deliver_entries(&entries, now()));
+        }
     }
 }
 

@@ -96,6 +96,7 @@ fn delivery(fact: &TestFact, now: Timestamp) -> Event {
         starts_at: None,
         ends,
         generator_url: "".into(),
+        identity: None,
     };
     Event::AlertsReceived(AlertBatch {
         source: "test".into(),

@@ -89,6 +89,11 @@ pub(super) fn check_template(text: &str, names: &Names) -> Result<(), Reason> {
 
 /// Checks a condition: its syntax and the names that it uses.
 pub(super) fn check_condition(text: &str, roots: &[&'static str]) -> Result<(), Reason> {
+    compile(text, roots).map(drop)
+}
+
+/// Compiles CEL within its bounds, and checks the names that it uses.
+pub(super) fn compile(text: &str, roots: &[&'static str]) -> Result<cel::Program, Reason> {
     if text.len() > CONDITION_BYTES_MAX || nesting(text) > NESTING_MAX {
         let message = format!(
             "a condition has {CONDITION_BYTES_MAX} bytes and nests {NESTING_MAX} deep at most"
@@ -108,20 +113,23 @@ pub(super) fn check_condition(text: &str, roots: &[&'static str]) -> Result<(), 
     };
     // Within `list.exists(it, …)` a name may be the loop's own.
     if ["exists", "all", "map", "filter"].iter().any(|it| text.contains(it)) {
-        return Ok(());
+        return Ok(program);
     }
-    let references = program.references();
-    let used: BTreeSet<&str> = references.variables().into_iter().collect();
-    match used.iter().find(|it| !roots.contains(it)) {
+    let unknown = {
+        let references = program.references();
+        let used: BTreeSet<&str> = references.variables().into_iter().collect();
+        used.iter().find(|it| !roots.contains(it)).map(|it| (*it).to_owned())
+    };
+    match unknown {
         Some(name) => {
             let message = format!("a condition here knows no name `{name}`");
-            Err((message, Some(suggest(name, roots))))
+            Err((message, Some(suggest(&name, roots))))
         }
-        None => Ok(()),
+        None => Ok(program),
     }
 }
 
-fn suggest(name: &str, known: &[&str]) -> String {
+pub(super) fn suggest(name: &str, known: &[&str]) -> String {
     closest(name, known).map_or_else(|| one_of(known), |it| format!("did you mean `{it}`?"))
 }
 

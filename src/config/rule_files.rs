@@ -6,7 +6,9 @@ use super::files::Files;
 use super::reader::{Reader, Source};
 use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
-use super::{Checked, correlation, detection, notification, runbook, service_level, silence, step};
+use super::{
+    Checked, correlation, detection, notification, runbook, service_level, silence, source, step,
+};
 use crate::domain::rules::{Mode, RuleSet};
 use jiff::Timestamp;
 
@@ -15,7 +17,7 @@ const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 const DEFAULT_NAMES: [&str; 2] = ["default", "built-in default"];
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 9] = [
+pub(super) const LISTS: [&str; 10] = [
     "correlations",
     "priorities",
     "sla_policies",
@@ -24,11 +26,12 @@ pub(super) const LISTS: [&str; 9] = [
     "routes",
     "runbooks",
     "problem_detection",
+    "sources",
     "tests",
 ];
 /// The lists that a later version will know.
-const LATER: [&str; 7] =
-    ["time_intervals", "sources", "heartbeats", "inhibitions", "maintenance", "freezes", "slos"];
+const LATER: [&str; 6] =
+    ["time_intervals", "heartbeats", "inhibitions", "maintenance", "freezes", "slos"];
 
 /// What the files say.
 pub(super) struct Collected {
@@ -131,6 +134,10 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
     });
     each(reader, &mut fields, "problem_detection", |reader, node| {
         rules.problem_detection.push(detection::detection(reader, node)?);
+        Some(())
+    });
+    each(reader, &mut fields, "sources", |reader, node| {
+        rules.sources.push(source::source(reader, node)?);
         Some(())
     });
     each(reader, &mut fields, "tests", |reader, node| {

@@ -55,11 +55,16 @@ pub(super) fn hide(findings: &mut [Finding]) {
     }
 }
 
-/// Reads a token's text, without the white space at its ends. Fails when the file cannot be read,
-/// the variable is not set, or nothing is in it.
+/// Reads a token's text, as [`read_secret`] does.
 pub fn read_token(token: &Token) -> Result<String, Error> {
-    let name = &token.name;
-    let text = match &token.token {
+    read_secret(&token.name, &token.token)
+}
+
+/// Reads a secret's text, without the white space at its ends. Fails when the file cannot be read,
+/// the variable is not set, or nothing is in it.
+pub fn read_secret(name: &str, secret: &SecretText) -> Result<String, Error> {
+    let name = &name.to_owned();
+    let text = match secret {
         SecretText::Text(text) => text.clone(),
         SecretText::File(path) => std::fs::read_to_string(path).map_err(|source| {
             Error::SecretFile { name: name.clone(), path: path.clone(), source }

@@ -283,7 +283,7 @@ impl State {
             Ends::WhenTold => (true, None),
         };
         let starts_at = received.starts_at.unwrap_or_else(|| ends_at.map_or(now, |it| it.min(now)));
-        Word { fingerprint: received.labels.fingerprint(), firing, starts_at, ends_at }
+        Word { fingerprint: received.fingerprint(), firing, starts_at, ends_at }
     }
 
     /// Writes down what a source says. Returns whether any source now says that the alert fires.
@@ -308,6 +308,11 @@ impl State {
         match alert.reports.iter_mut().find(|it| it.source == *source) {
             Some(known) => *known = report,
             None => alert.reports.push(report),
+        }
+        // What a firing alert is like now, where its labels are not its identity.
+        if received.identity.is_some() && word.firing && alert.labels != received.labels {
+            alert.labels = received.labels.clone();
+            alert.updated_at = now;
         }
         if alert.annotations != received.annotations {
             alert.annotations = received.annotations.clone();
@@ -482,6 +487,7 @@ mod tests {
                     starts_at: Some(now - jiff::SignedDuration::from_secs(9)),
                     ends: Ends::At(ends),
                     generator_url: "".into(),
+                    identity: None,
                 };
                 let batch =
                     AlertBatch { source: "x".into(), alerts: vec![alert], rejected: vec![] };

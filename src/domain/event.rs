@@ -122,6 +122,7 @@ impl AlertBatch {
             starts_at: None,
             ends: Ends::Timeout,
             generator_url: "".into(),
+            identity: None,
         };
         Self { source: "watchkeeper".into(), alerts: vec![alert], rejected: Vec::new() }
     }
@@ -150,6 +151,17 @@ pub struct ReceivedAlert {
     /// A link to where it comes from.
     #[serde(rename = "g", default, skip_serializing_if = "str::is_empty")]
     pub generator_url: Box<str>,
+    /// Its identity, where that is not its labels: some tools tell a severity, say, only while it
+    /// fires.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Fingerprint>,
+}
+
+impl ReceivedAlert {
+    /// By what it is known again.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.identity.unwrap_or_else(|| self.labels.fingerprint())
+    }
 }
 
 /// Until when an alert is true, as its source told it.

@@ -5,6 +5,7 @@
 
 use super::matcher::Matchers;
 use super::service_level::TargetKind;
+use super::source::Source;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,6 +68,9 @@ pub struct RuleSet {
     pub runbooks: Vec<Runbook>,
     /// When and how recurring problems are looked for.
     pub problem_detection: Vec<ProblemDetection>,
+    /// Webhooks that files declare.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
 }
 
 /// A grouping rule: which alerts belong into one incident.

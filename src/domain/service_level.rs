@@ -343,6 +343,7 @@ mod tests {
             starts_at: None,
             ends,
             generator_url: "".into(),
+            identity: None,
         };
         let batch = |severity, ends| {
             let alerts = vec![alert(severity, ends)];

@@ -183,6 +183,7 @@ fn alert_until(name: &str, ends: Ends) -> Event {
         starts_at: None,
         ends,
         generator_url: "".into(),
+        identity: None,
     };
     Event::AlertsReceived(AlertBatch {
         source: "test".into(),

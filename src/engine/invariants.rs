@@ -203,6 +203,7 @@ impl World {
                 Word::Over => Ends::At(self.now),
             },
             generator_url: "".into(),
+            identity: None,
         });
         Event::AlertsReceived(AlertBatch {
             source: format!("source-{source}").into(),

@@ -77,6 +77,7 @@ mod tests {
                 starts_at: None,
                 ends: Ends::WhenTold,
                 generator_url: "".into(),
+                identity: None,
             };
             let batch = AlertBatch { source: "x".into(), alerts: vec![alert], rejected: vec![] };
             drop(state.apply(Timestamp::UNIX_EPOCH, &Event::AlertsReceived(batch)));

@@ -8,7 +8,7 @@ use super::validate::{self, EndsBy};
 use super::{Delivery, Door, Failure, answer_error};
 use axum::Json;
 use axum::body::Bytes;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -27,7 +27,14 @@ struct Body<'a> {
     truncated_alerts: Option<u64>,
 }
 
-pub(super) async fn deliver(door: &Door, body: &Bytes) -> Response {
+pub(super) async fn post(door: &Door, headers: &HeaderMap, body: &Bytes) -> Response {
+    if let Err(content_type) = super::check_content_type(headers) {
+        return answer_error(
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            &format!("the body must be `application/json`, not `{}`", content_type.escape_debug()),
+            "set the header `content-type: application/json`",
+        );
+    }
     match door.take(SOURCE, |now| parse(body, now)).await {
         Ok(rejected) if rejected.is_empty() => {
             Json(serde_json::json!({"status": "ok"})).into_response()

@@ -86,7 +86,7 @@ impl Coalescer {
     ) -> OnItsWay<'_> {
         let mut reports = Vec::with_capacity(alerts.len());
         alerts.retain(|alert| {
-            let key = (Arc::clone(source), alert.labels.fingerprint());
+            let key = (Arc::clone(source), alert.fingerprint());
             let report =
                 Durable { content: self.content(alert, now), ends: alert.ends, appended_at: now };
             let mut shard = self.shard(key.1);
@@ -220,6 +220,7 @@ mod tests {
             starts_at: Some(Timestamp::from_second(START - 1000).unwrap()),
             ends: ends.map_or(Ends::Timeout, |it| Ends::At(moment(it).wall)),
             generator_url: Box::default(),
+            identity: None,
         }
     }
 

@@ -55,7 +55,12 @@ pub(super) fn sort(raw: &[Value<'_>], ends_by: EndsBy, now: Timestamp) -> Sorted
     (alerts, rejected)
 }
 
-fn check(raw: &RawAlert<'_>, ends_by: EndsBy, now: Timestamp) -> Result<ReceivedAlert, String> {
+/// Checks one alert. Fails with the reason why it is refused.
+pub(super) fn check(
+    raw: &RawAlert<'_>,
+    ends_by: EndsBy,
+    now: Timestamp,
+) -> Result<ReceivedAlert, String> {
     let labels = check_labels(&raw.labels)?;
     let annotations = check_annotations(&raw.annotations)?;
     let starts_at = read_time("startsAt", &raw.starts_at)?;
@@ -72,7 +77,14 @@ fn check(raw: &RawAlert<'_>, ends_by: EndsBy, now: Timestamp) -> Result<Received
         }
         EndsBy::Status => (starts_at, Ends::WhenTold),
     };
-    Ok(ReceivedAlert { labels, annotations, starts_at, ends, generator_url: link(raw) })
+    Ok(ReceivedAlert {
+        labels,
+        annotations,
+        starts_at,
+        ends,
+        generator_url: link(raw),
+        identity: None,
+    })
 }
 
 /// Alertmanager's rules for an alert's times. An alert that only tells its end began at that end

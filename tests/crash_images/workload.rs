@@ -184,6 +184,7 @@ impl Plan {
             starts_at: Some(at(self.appended)),
             ends: Ends::Timeout,
             generator_url: "".into(),
+            identity: None,
         }
     }
 

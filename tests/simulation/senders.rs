@@ -211,6 +211,7 @@ fn report(series: &Series, ends: Ends) -> ReceivedAlert {
         starts_at: Some(series.starts_at),
         ends,
         generator_url: "".into(),
+        identity: None,
     }
 }
 

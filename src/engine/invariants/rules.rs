@@ -76,6 +76,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             tolerance_thousandths: None,
             seed: 7,
         }],
+        sources: Vec::new(),
     })
 }
 

@@ -1,0 +1,121 @@
+//! The body of a webhook of any tool: JSON, a form with JSON in it, JSON as text inside of JSON.
+
+use serde_json::{Map, Value};
+
+/// The longest text that may hold further JSON, in bytes.
+const NESTED_BYTES_MAX: usize = 256 * 1024;
+
+/// Reads a body. A form becomes an object of its fields; if its only field is JSON, that is the body.
+/// Fails with a reason.
+pub(super) fn read(body: &[u8], content_type: &str) -> Result<Value, String> {
+    let text =
+        std::str::from_utf8(body).map_err(|error| format!("the body is no text: {error}"))?;
+    if text.trim().is_empty() {
+        return Err("the body is empty".to_owned());
+    }
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return read_form(text);
+    }
+    serde_json::from_str(text).map_err(|error| format!("the body is no JSON: {error}"))
+}
+
+fn read_form(text: &str) -> Result<Value, String> {
+    let mut fields = Map::new();
+    for part in text.trim().split('&').filter(|it| !it.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        fields.insert(decoded(name)?, Value::String(decoded(value)?));
+    }
+    for name in ["payload", "json", "data", "body"] {
+        if let Some(Value::String(text)) = fields.get(name)
+            && let Ok(inner @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str(text)
+        {
+            return Ok(inner);
+        }
+    }
+    if fields.is_empty() {
+        Err("the form has no fields".to_owned())
+    } else {
+        Ok(Value::Object(fields))
+    }
+}
+
+/// Takes the escapes out of a part of a form.
+fn decoded(part: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [rest.next(), rest.next()].map(|it| it.map(char::from));
+                let digit = |it: Option<char>| it.and_then(|it| it.to_digit(16));
+                let [Some(high), Some(low)] = digits.map(digit) else {
+                    return Err("the form has a broken escape".to_owned());
+                };
+                u8::try_from(high * 16 + low).unwrap_or_default()
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| "the form is no text".to_owned())
+}
+
+/// Reads JSON that stands as text inside of JSON, in place: SNS and some forms wrap it so, `levels`
+/// deep at most.
+pub(super) fn unwrap_texts(value: &mut Value, levels: usize) {
+    match value {
+        Value::String(text) if levels > 0 && text.len() <= NESTED_BYTES_MAX => {
+            let trimmed = text.trim_start();
+            if trimmed.starts_with(['{', '['])
+                && let Ok(mut inner) = serde_json::from_str::<Value>(trimmed)
+                && holds_objects(&inner)
+            {
+                unwrap_texts(&mut inner, levels - 1);
+                *value = inner;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|it| unwrap_texts(it, levels)),
+        Value::Object(map) => map.values_mut().for_each(|it| unwrap_texts(it, levels)),
+        _ => {}
+    }
+}
+
+fn holds_objects(value: &Value) -> bool {
+    value.is_object() || value.as_array().is_some_and(|it| it.iter().any(Value::is_object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn bodies_come_in_several_wrappings() {
+        const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+        for (body, content_type, expected) in [
+            (r#"{"a": 1}"#, "application/json", Ok(json!({"a": 1}))),
+            (r#"{"a": 1}"#, "text/plain; charset=UTF-8", Ok(json!({"a": 1}))),
+            ("payload=%7B%22a%22%3A+1%7D", FORM, Ok(json!({"a": 1}))),
+            ("a=b+c&d=%C3%A4", FORM, Ok(json!({"a": "b c", "d": "\u{e4}"}))),
+            ("a=%zz", FORM, Err("the form has a broken escape")),
+            ("&&", FORM, Err("the form has no fields")),
+            (" ", "application/json", Err("the body is empty")),
+            ("{", "application/json", Err("the body is no JSON")),
+        ] {
+            match (read(body.as_bytes(), content_type), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{body}"),
+                (Err(found), Err(expected)) => assert!(found.starts_with(expected), "{found}"),
+                (found, expected) => panic!("{body}: {found:?}, not {expected:?}"),
+            }
+        }
+        assert!(read(b"\xff", "").is_err());
+    }
+
+    #[test]
+    fn json_in_json_is_read_to_a_depth() {
+        let mut body = json!({"Message": "{\"a\": \"[{}]\"}", "text": "{no json", "list": ["[1]"]});
+        unwrap_texts(&mut body, 3);
+        assert_eq!(body, json!({"Message": {"a": [{}]}, "text": "{no json", "list": ["[1]"]}));
+    }
+}

@@ -1,0 +1,344 @@
+//! Takes a body apart: every single value with the words of the keys that lead to it.
+
+use super::words::{words_of, words_of_key};
+use serde_json::{Map, Value};
+
+/// The most values that are looked at.
+const FIELDS_MAX: usize = 2000;
+/// How deep objects are looked into.
+const DEPTH_MAX: usize = 12;
+/// Keys that only wrap what matters: they count neither as depth nor as owner.
+const WRAPPERS: &[&str] = &[
+    "attributes",
+    "body",
+    "content",
+    "context",
+    "data",
+    "details",
+    "detail",
+    "essentials",
+    "event",
+    "message",
+    "output",
+    "object",
+    "payload",
+    "properties",
+    "result",
+    "results",
+    "values",
+];
+/// Keys below which every key is a label of the sender's own choice.
+const LABELS: &[&str] =
+    &["dimension", "dimensions", "label", "labels", "tag", "tags", "facets", "customdetails"];
+/// Keys that say nothing of their own: what they mean stands above them.
+const BARE: &[&str] = &[
+    "current", "display", "id", "key", "label", "name", "new", "status", "text", "to", "type",
+    "value",
+];
+
+/// A single value.
+#[derive(Clone, Debug)]
+pub(super) struct Field<'a> {
+    /// The words of its own key.
+    pub(super) own: Vec<String>,
+    /// The words of the key above it that says what it belongs to.
+    pub(super) owner: Vec<String>,
+    /// The words of all keys above it.
+    pub(super) above: Vec<String>,
+    /// The key as it was written, for labels.
+    pub(super) key: String,
+    /// How many keys above it matter.
+    pub(super) depth: u32,
+    /// Whether it stands among labels of the sender's own choice.
+    pub(super) is_label: bool,
+    /// Whether its key is the sender's own choice in a list of tags.
+    pub(super) is_tag: bool,
+    /// Whether it stands in an entry of a list, as what was measured does.
+    pub(super) is_listed: bool,
+    /// Where it stands, as `get(body, …)` takes it: `data.0.id`; empty where it cannot be told so.
+    pub(super) place: String,
+    pub(super) value: Leaf<'a>,
+}
+
+/// What a field holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Leaf<'a> {
+    Text(std::borrow::Cow<'a, str>),
+    Number(f64),
+    Bool(bool),
+    Null,
+}
+
+impl Field<'_> {
+    /// The text, if it is one that is not blank.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Leaf::Text(text) => Some(text.trim()).filter(|it| !it.is_empty()),
+            _ => None,
+        }
+    }
+
+    /// The text, or the number as text.
+    pub(super) fn plain(&self) -> Option<String> {
+        match &self.value {
+            Leaf::Number(number) => Some(number.to_string()),
+            _ => self.text().map(str::to_owned),
+        }
+    }
+
+    /// The words that say what it is: its own, or those above where its own say nothing.
+    pub(super) fn meaning(&self) -> Vec<String> {
+        let is_bare = self.own.iter().all(|it| BARE.contains(&it.as_str()));
+        if is_bare { [self.owner.clone(), self.own.clone()].concat() } else { self.own.clone() }
+    }
+
+    /// The last word of its own key.
+    pub(super) fn head(&self) -> &str {
+        self.own.last().map_or("", String::as_str)
+    }
+
+    pub(super) fn has(&self, word: &str) -> bool {
+        self.own.iter().any(|it| it == word)
+    }
+}
+
+/// What is above a value while a body is walked through.
+#[derive(Clone, Default)]
+struct Above {
+    words: Vec<String>,
+    owner: Vec<String>,
+    depth: u32,
+    levels: usize,
+    is_label: bool,
+    is_listed: bool,
+    place: String,
+}
+
+/// Takes a value apart. `skip` is a list that is looked at by itself.
+pub(super) fn fields<'a>(body: &'a Value, skip: Option<&Value>) -> Vec<Field<'a>> {
+    let mut found = Vec::new();
+    walk(body, skip, &Above::default(), &mut found);
+    found
+}
+
+fn walk<'a>(value: &'a Value, skip: Option<&Value>, above: &Above, found: &mut Vec<Field<'a>>) {
+    if above.levels > DEPTH_MAX || skip.is_some_and(|it| std::ptr::eq(it, value)) {
+        return;
+    }
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                step(key, value, skip, above, found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate().take(50) {
+                let mut inside = above.clone();
+                inside.levels += 1;
+                inside.place = path_to(&above.place, &index.to_string());
+                match item {
+                    Value::Object(map) => {
+                        if let Some((key, value)) = pair_of(map) {
+                            pair(&key, value, &inside, found);
+                        } else {
+                            inside.is_listed = true;
+                            walk(item, skip, &inside, found);
+                        }
+                    }
+                    Value::String(text) => tags(text, &inside, found),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn step<'a>(
+    key: &str,
+    value: &'a Value,
+    skip: Option<&Value>,
+    above: &Above,
+    found: &mut Vec<Field<'a>>,
+) {
+    let own = words_of_key(key);
+    if matches!(value, Value::Object(_) | Value::Array(_)) {
+        let joined = own.concat();
+        let is_wrapper = WRAPPERS.contains(&joined.as_str());
+        let mut inside = above.clone();
+        inside.levels += 1;
+        inside.place = path_to(&above.place, key);
+        inside.words.extend(own.iter().cloned());
+        inside.is_label |=
+            LABELS.contains(&joined.as_str()) || own.last().is_some_and(|it| it == "labels");
+        if !is_wrapper {
+            inside.owner = own;
+            inside.depth += 1;
+        }
+        return walk(value, skip, &inside, found);
+    }
+    if let Value::String(text) = value
+        && own.iter().any(|it| it == "tags")
+        && text.contains([':', '='])
+    {
+        let mut inside = above.clone();
+        inside.is_label = true;
+        for part in text.split(',') {
+            tags(part, &inside, found);
+        }
+        return;
+    }
+    add(key, own, leaf(value), above, found);
+}
+
+fn add<'a>(
+    key: &str,
+    own: Vec<String>,
+    value: Leaf<'a>,
+    above: &Above,
+    found: &mut Vec<Field<'a>>,
+) {
+    if found.len() < FIELDS_MAX {
+        found.push(Field {
+            own,
+            owner: above.owner.clone(),
+            above: above.words.clone(),
+            key: key.to_owned(),
+            depth: above.depth,
+            is_label: above.is_label,
+            is_tag: false,
+            is_listed: above.is_listed,
+            place: path_to(&above.place, key),
+            value,
+        });
+    }
+}
+
+/// `{"name": "env", "value": "prod"}`, as many tools write labels and columns.
+fn pair_of(map: &Map<String, Value>) -> Option<(String, &Value)> {
+    if map.len() > 6 {
+        return None;
+    }
+    let find = |names: &[&str]| {
+        map.iter()
+            .find(|(key, _)| names.contains(&key.to_ascii_lowercase().as_str()))
+            .map(|it| it.1)
+    };
+    let name = find(&["name", "key", "tag", "title", "label", "field"])?.as_str()?;
+    let value = find(&["value", "val", "text", "values"])?;
+    (!value.is_object() && !value.is_array() && name.len() <= 64).then(|| (name.to_owned(), value))
+}
+
+/// A path and one key more.
+fn path_to(place: &str, key: &str) -> String {
+    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+}
+
+/// What was added last has a key out of a value, so that there is no path to it.
+fn mark_tag(found: &mut [Field<'_>]) {
+    if let Some(field) = found.last_mut() {
+        field.is_tag = true;
+        field.place.clear();
+    }
+}
+
+fn pair<'a>(key: &str, value: &'a Value, above: &Above, found: &mut Vec<Field<'a>>) {
+    let own = words_of_key(key);
+    add(key, own, leaf(value), above, found);
+    mark_tag(found);
+}
+
+/// `env:prod` or `env=prod`, as many tools write tags.
+fn tags<'a>(text: &'a str, above: &Above, found: &mut Vec<Field<'a>>) {
+    let Some((key, value)) = text.split_once([':', '=']) else { return };
+    let (key, value) = (key.trim(), value.trim());
+    let is_key = !key.is_empty() && key.len() <= 64 && !key.contains([' ', '/', '{']);
+    if is_key && !value.is_empty() && !value.starts_with("//") && !text.starts_with("arn:") {
+        pair_text(key, value, above, found);
+    }
+}
+
+fn pair_text<'a>(key: &str, value: &'a str, above: &Above, found: &mut Vec<Field<'a>>) {
+    add(key, words_of_key(key), Leaf::Text(value.into()), above, found);
+    mark_tag(found);
+}
+
+fn leaf(value: &Value) -> Leaf<'_> {
+    match value {
+        Value::String(text) if text == "null" || text == "None" => Leaf::Null,
+        Value::String(text) => Leaf::Text(text.as_str().into()),
+        Value::Number(number) => Leaf::Number(number.as_f64().unwrap_or_default()),
+        Value::Bool(it) => Leaf::Bool(*it),
+        Value::Null | Value::Array(_) | Value::Object(_) => Leaf::Null,
+    }
+}
+
+/// Keys under which several alerts come in one body.
+const LISTS: &[&str] = &[
+    "alarms",
+    "alert",
+    "alerts",
+    "data",
+    "entries",
+    "events",
+    "incidents",
+    "issues",
+    "items",
+    "messages",
+    "notifications",
+    "problems",
+    "records",
+    "results",
+    "value",
+    "monitors",
+];
+
+/// Finds a list of alerts, objects that tell more than one thing each, and the path to it.
+pub(super) fn list_of_alerts(body: &Value) -> Option<(String, &Value)> {
+    find_list(body, (4, true), "")
+}
+
+fn find_list<'a>(
+    value: &'a Value,
+    (levels, is_named): (usize, bool),
+    place: &str,
+) -> Option<(String, &'a Value)> {
+    match value {
+        Value::Array(items) if is_named && !items.is_empty() => {
+            let tell = items.iter().filter(|it| tells(it)).count();
+            (tell * 2 > items.len()).then(|| (place.to_owned(), value))
+        }
+        Value::Object(map) if levels > 0 => {
+            let named = |key: &str| LISTS.contains(&key.to_ascii_lowercase().as_str());
+            let direct = map.iter().filter(|(key, it)| named(key) && it.is_array());
+            let mut direct = direct
+                .filter_map(|(key, it)| find_list(it, (levels - 1, true), &path_to(place, key)));
+            direct.next().or_else(|| {
+                let objects = map.iter().filter(|(_, it)| it.is_object());
+                let mut objects = objects.filter_map(|(key, it)| {
+                    find_list(it, (levels - 1, false), &path_to(place, key))
+                });
+                objects.next()
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Whether an entry of a list looks like an alert of its own: it has a state or a severity.
+fn tells(value: &Value) -> bool {
+    const WORDS: &[&str] = &["severity", "status", "state", "priority", "level"];
+    if !value.is_object() {
+        return false;
+    }
+    let all = fields(value, None);
+    let has_state = all
+        .iter()
+        .any(|it| it.depth <= 2 && it.meaning().iter().any(|word| WORDS.contains(&word.as_str())));
+    has_state && all.len() >= 3
+}
+
+/// The lower-case words of a value.
+pub(super) fn words(field: &Field<'_>) -> Vec<String> {
+    field.text().map(words_of).unwrap_or_default()
+}

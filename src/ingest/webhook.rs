@@ -1,0 +1,266 @@
+//! Webhooks of any tool: `POST /ingest/{source}`, by a declared mapping, one that comes with us, or
+//! the general mapper, which is the source `guess`.
+
+use super::mapped::{Kind, Mapped};
+use super::mapping::{Entries, Mapper};
+use super::quota::Quotas;
+use super::{Delivery, Door, Failure, alertmanager_webhook, answer_error, body, guess, signature};
+use crate::config;
+use crate::domain::event::RejectedAlert;
+use crate::domain::rules::RuleSet;
+use crate::domain::source::{Proof, Quota, Source};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The sources that are known, made anew when the rules change.
+#[derive(Default)]
+pub(super) struct Sources {
+    declared: Mutex<Declared>,
+    quotas: Quotas,
+}
+
+/// The sources of a set of rules.
+type Declared = (Arc<RuleSet>, BTreeMap<String, Arc<Known>>);
+
+/// A source, ready to work.
+struct Known {
+    mapper: Result<Mapper, String>,
+    /// How a sender shows that he may send, and the secret; empty = it cannot be read.
+    proof: Option<(Proof, String)>,
+    quota: Option<Quota>,
+}
+
+static BUILT_IN: LazyLock<BTreeMap<String, Arc<Known>>> =
+    LazyLock::new(|| config::built_in_sources().iter().map(known).collect());
+
+fn known(source: &Source) -> (String, Arc<Known>) {
+    let name = source.rule.name.clone();
+    let proof = source.proof.clone().map(|proof| {
+        let secret = config::read_secret(&name, &proof.secret).unwrap_or_else(|error| {
+            tracing::error!(source = name, %error, "this source takes nothing");
+            String::new()
+        });
+        (proof, secret)
+    });
+    let mapper = Mapper::compile(&source.map);
+    (name, Arc::new(Known { mapper, proof, quota: source.quota }))
+}
+
+impl Sources {
+    fn find(&self, rules: &Arc<RuleSet>, name: &str) -> Option<Arc<Known>> {
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&declared.0, rules) {
+            *declared = (Arc::clone(rules), rules.sources.iter().map(known).collect());
+        }
+        declared.1.get(name).or_else(|| BUILT_IN.get(name)).cloned()
+    }
+}
+
+/// Why a body is not taken: status, code, message, what to try.
+type Refusal = (StatusCode, &'static str, String, &'static str);
+
+pub(super) async fn post(
+    State(door): State<Arc<Door>>,
+    Path(source): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            return answer_error(
+                (rejection.status(), "bad_body"),
+                &rejection.body_text(),
+                &format!("a body has at most {} bytes", super::BODY_BYTES_MAX),
+            );
+        }
+    };
+    if source == alertmanager_webhook::SOURCE {
+        return alertmanager_webhook::post(&door, &headers, &body).await;
+    }
+    match door.entries(&source, &headers, &body) {
+        Ok(entries) => deliver(&door, &source, &entries).await,
+        Err((wait, (status, code, message, hint))) => {
+            let mut answer = answer_error((status, code), &message, hint);
+            if let Some(seconds) = wait {
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            answer
+        }
+    }
+}
+
+impl Door {
+    /// What a body of a source becomes, if it may come in. Fails with the seconds to wait, where
+    /// waiting helps, and the refusal.
+    fn entries(
+        &self,
+        source: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Entries, (Option<u64>, Refusal)> {
+        let now = Timestamp::now();
+        let known = if source == guess::NAME {
+            None
+        } else {
+            let rules = self.handle.peek(|state| Arc::clone(&state.rules));
+            let Some(known) = self.sources.find(&rules, source) else {
+                return Err((None, unknown(source)));
+            };
+            Some(known)
+        };
+        if let Some(known) = &known {
+            self.admit(source, known, (headers, body), now)?;
+        }
+        let content_type = text_of(headers, header::CONTENT_TYPE.as_str());
+        let entries = match &known {
+            None => guess_entries(body, &content_type, now),
+            Some(known) => match &known.mapper {
+                Ok(mapper) => body::read(body, &content_type)
+                    .and_then(|it| mapper.map(&it, &texts_of(headers))),
+                Err(message) => Err(message.clone()),
+            },
+        };
+        entries.map_err(|message| {
+            let hint = "`watchkeeper source try FILE` shows what a body becomes";
+            (None, (StatusCode::BAD_REQUEST, "bad_body", message, hint))
+        })
+    }
+
+    /// Whether a sender may send, and may send now.
+    fn admit(
+        &self,
+        source: &str,
+        known: &Known,
+        request: (&HeaderMap, &[u8]),
+        now: Timestamp,
+    ) -> Result<(), (Option<u64>, Refusal)> {
+        if let Some((proof, secret)) = &known.proof {
+            signature::check(proof, secret, request, now).map_err(|reason| {
+                tracing::warn!(source, reason, "a body was refused");
+                let hint = "see `hmac` or `token` of this source in the rules";
+                (None, (StatusCode::UNAUTHORIZED, "unauthorized", reason.to_owned(), hint))
+            })?;
+        }
+        if let Some(quota) = known.quota {
+            self.sources.quotas.take(source, quota, Instant::now()).map_err(|wait| {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                let message = format!(
+                    "this source may send {} bodies in {} s",
+                    quota.count, quota.per_seconds
+                );
+                let hint = "send it again later; see `quota` of this source in the rules";
+                (Some(seconds), (StatusCode::TOO_MANY_REQUESTS, "quota_used_up", message, hint))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn unknown(source: &str) -> Refusal {
+    let message = format!("there is no source `{}`", source.escape_debug());
+    let hint = "`watchkeeper source list` names them; declare it under `sources:`, or send to \
+                `/ingest/guess`, which takes any tool's bodies";
+    (StatusCode::NOT_FOUND, "unknown_source", message, hint)
+}
+
+/// What the general mapper makes of a body; each alert keeps the body as it came.
+pub(super) fn guess_entries(
+    bytes: &[u8],
+    content_type: &str,
+    now: Timestamp,
+) -> Result<Entries, String> {
+    let mut found = guess::guess(&body::read(bytes, content_type)?, now)?;
+    for it in &mut found {
+        let raw = String::from_utf8_lossy(bytes).into_owned();
+        it.annotations.insert("raw".to_owned(), raw);
+        it.annotations.insert("confidence".to_owned(), it.confidence.to_string());
+    }
+    Ok(found.into_iter().map(Ok).collect())
+}
+
+/// The good alerts of some entries, and those that are refused.
+pub(super) fn delivery(entries: &Entries, now: Timestamp) -> Delivery {
+    let mut delivery = Delivery { alerts: Vec::new(), rejected: Vec::new() };
+    for (index, entry) in (0..).zip(entries) {
+        let received = match entry {
+            Ok(it) if it.kind != Kind::Alert => continue,
+            Ok(it) => it.receive(now),
+            Err(reason) => Err(reason.clone()),
+        };
+        match received {
+            Ok(alert) => delivery.alerts.push(alert),
+            Err(reason) => delivery.rejected.push(RejectedAlert { index, reason }),
+        }
+    }
+    delivery
+}
+
+async fn deliver(door: &Door, source: &str, entries: &Entries) -> Response {
+    let left_out: Vec<&Mapped> =
+        entries.iter().flatten().filter(|it| it.kind != Kind::Alert).collect();
+    for it in &left_out {
+        let (title, link) = (it.title.as_str(), it.link.as_str());
+        tracing::info!(source, title, link, "an entry that is no alert was left out");
+    }
+    match door.take(source, |now| Ok::<_, ()>(delivery(entries, now))).await {
+        Ok(rejected) if rejected.is_empty() => {
+            let (alerts, left_out) = (entries.len() - left_out.len(), left_out.len());
+            Json(serde_json::json!({"status": "ok", "alerts": alerts, "left_out": left_out}))
+                .into_response()
+        }
+        Ok(rejected) => answer_error(
+            (StatusCode::BAD_REQUEST, "alerts_refused"),
+            &super::list_reasons(&rejected),
+            "the other alerts were taken; `watchkeeper source try FILE` shows what a body becomes",
+        ),
+        Err(Failure::Unreadable(())) => answer_error(
+            (StatusCode::BAD_REQUEST, "bad_body"),
+            "the body cannot be read",
+            "send JSON",
+        ),
+        Err(Failure::NotTaken(error)) => super::answer_not_taken(
+            &error,
+            answer_error(
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+                &error.to_string(),
+                "send it again",
+            ),
+        ),
+    }
+}
+
+fn text_of(headers: &HeaderMap, name: &str) -> String {
+    headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// The headers for a mapping, without those that may hold a secret.
+fn texts_of(headers: &HeaderMap) -> BTreeMap<String, String> {
+    const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+    let texts = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str();
+        let is_secret =
+            SECRET.contains(&name) || name.contains("token") || name.contains("signature");
+        (!is_secret).then(|| Some((name.to_owned(), value.to_str().ok()?.to_owned())))?
+    });
+    texts.collect()
+}
+
+/// What a body of a source becomes, its sender's proof aside. Fails with a reason when the body is
+/// nothing that the source sends.
+pub(super) fn try_source(
+    source: &Source,
+    bytes: &[u8],
+    content_type: &str,
+) -> Result<Entries, String> {
+    let mapper = Mapper::compile(&source.map)?;
+    mapper.map(&body::read(bytes, content_type)?, &BTreeMap::new())
+}

@@ -1,0 +1,177 @@
+//! Webhooks of any tool: built-in and declared mappings, the general mapper, proofs and quotas.
+
+use crate::http;
+use crate::support::{BY_SERVICE, Daemon, Options, SOON, eventually, program};
+use serde_json::{Value, json};
+use std::fs;
+use tempfile::TempDir;
+
+fn alerts(daemon: &Daemon) -> Vec<Value> {
+    daemon.items("/api/v1/alerts")
+}
+
+fn becomes(daemon: &Daemon, state: &str) -> Value {
+    eventually("the alert changes its state", SOON, || {
+        let found = alerts(daemon);
+        assert!(found.len() <= 1, "one thing is one alert: {found:?}");
+        found.into_iter().find(|it| it["state"] == state)
+    })
+}
+
+#[test]
+fn the_resolved_body_ends_what_the_fired_body_began() {
+    let daemon = Daemon::start(BY_SERVICE);
+    let check = |state: &str, level: &str| {
+        json!({"check_id": 7, "check_name": "shop", "check_type": "HTTP", "current_state": state,
+            "importance_level": level, "state_changed_timestamp": 1_795_341_600,
+            "check_params": {"hostname": "shop.example.org"}})
+    };
+    let reply = daemon.done("/ingest/pingdom", &check("DOWN", "HIGH"));
+    assert_eq!(reply, json!({"status": "ok", "alerts": 1, "left_out": 0}));
+    let alert = becomes(&daemon, "firing");
+    assert_eq!(alert["labels"]["severity"], "critical");
+    assert_eq!(alert["sources"], json!(["pingdom"]));
+    let incident = daemon.incident_becomes("open", SOON);
+    assert_eq!(incident["alert_count"], 1);
+    // Its severity is another one now; that does not make it another alert.
+    daemon.done("/ingest/pingdom", &check("UP", "LOW"));
+    becomes(&daemon, "resolved");
+    daemon.incident_becomes("resolved", SOON);
+}
+
+#[test]
+fn a_body_of_an_unknown_tool_is_guessed_and_kept() {
+    let daemon = Daemon::start(BY_SERVICE);
+    let body = |state: &str| {
+        json!({"monitor": {"id": 9, "name": "Checkout is slow"}, "severity": "major",
+            "state": state, "host": "web-1"})
+    };
+    daemon.done("/ingest/guess", &body("triggered"));
+    let alert = becomes(&daemon, "firing");
+    assert_eq!(alert["labels"]["mapped_by"], "guess");
+    assert_eq!(alert["labels"]["severity"], "error");
+    assert_eq!(alert["labels"]["alertname"], "Checkout is slow");
+    let raw: Value = serde_json::from_str(alert["annotations"]["raw"].as_str().unwrap()).unwrap();
+    assert_eq!(raw, body("triggered"));
+    daemon.done("/ingest/guess", &body("recovered"));
+    becomes(&daemon, "resolved");
+    let push = json!({"repository": {"name": "a"}, "commits": [], "pusher": {"name": "b"}});
+    let reply = daemon.post("/ingest/guess", &push);
+    assert!(reply.status == 200 || reply.status == 400, "{}", reply.body);
+    assert_eq!(alerts(&daemon).len(), 1, "a push is no alert");
+    for body in ["", "nonsense", "[]", "7"] {
+        let json = ("content-type", "application/json");
+        let reply = daemon.send("POST", "/ingest/guess", &[json], body.as_bytes());
+        assert_eq!(reply.status, 400, "`{body}`: {}", reply.body);
+        assert!(reply.json()["error"]["message"].as_str().unwrap().len() > 10);
+    }
+}
+
+#[test]
+fn forms_and_wrapped_bodies_are_read() {
+    let daemon = Daemon::start(BY_SERVICE);
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let body = "payload=%7B%22alert_name%22%3A%22Queue%22%2C%22status%22%3A%22open%22%7D";
+    let reply = daemon.send("POST", "/ingest/guess", &[form], body.as_bytes());
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(becomes(&daemon, "firing")["labels"]["alertname"], "Queue");
+}
+
+const DECLARED: &str = "
+sources:
+  - name: shop
+    hmac: {style: github, secret: {file: 'SECRET'}}
+    quota: {count: 3, per: 1h}
+    map:
+      each: body.list
+      status: \"item.ok ? 'resolved' : 'firing'\"
+      fingerprint: item.id
+      labels: {alertname: item.name, service: \"headers['x-service']\"}
+";
+
+/// `{\"list\": …}` signed with `key`, by `openssl dgst -sha256 -hmac key`.
+const BODY: &str = r#"{"list":[{"id":1,"name":"Down","ok":false},{"id":2,"ok":true}]}"#;
+const SIGNATURE: &str = "sha256=fca311cd7fa7552a1a26f1a25dda7a0269b3ca5a26b54d2caf69c9f45abe5609";
+
+#[test]
+fn a_declared_source_needs_its_proof_and_no_token() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("secret"), "key\n").unwrap();
+    fs::write(path("token"), "admin-0123456789abcdef0123456789abcdef").unwrap();
+    let token = path("token").display().to_string();
+    let daemon = Daemon::start_with(Options {
+        rules: DECLARED.replace("SECRET", &path("secret").display().to_string()),
+        settings: format!(
+            "auth: {{tokens: [{{name: a, role: admin, token: {{file: '{token}'}}}}]}}\n"
+        ),
+        token: Some("admin-0123456789abcdef0123456789abcdef".to_owned()),
+        ..Options::default()
+    });
+    let send = |path: &str, signature: Option<&str>| {
+        let mut headers = vec![("content-type", "application/json"), ("x-service", "shop")];
+        headers.extend(signature.map(|it| ("x-hub-signature-256", it)));
+        http::send(daemon.address, "POST", path, &headers, BODY.as_bytes()).unwrap()
+    };
+    assert_eq!(send("/ingest/shop", None).status, 401);
+    let wrong = SIGNATURE.replace('4', "5");
+    assert_eq!(send("/ingest/shop", Some(&wrong)).status, 401);
+    assert_eq!(send("/ingest/guess", Some(SIGNATURE)).status, 401, "others need a token");
+    assert!(alerts(&daemon).is_empty());
+    // The second entry has no name: it is refused, and the first one kept.
+    let reply = send("/ingest/shop", Some(SIGNATURE));
+    assert_eq!(reply.status, 400, "{}", reply.body);
+    assert!(reply.body.contains("alert 1: nothing names it"), "{}", reply.body);
+    assert_eq!(
+        becomes(&daemon, "firing")["labels"],
+        json!({"alertname": "Down", "service": "shop"})
+    );
+    for _ in 0..2 {
+        assert_eq!(send("/ingest/shop", Some(SIGNATURE)).status, 400);
+    }
+    let reply = send("/ingest/shop", Some(SIGNATURE));
+    assert_eq!(reply.status, 429, "{}", reply.body);
+    let wait: u64 = reply.headers["retry-after"].parse().unwrap();
+    assert!((1..=3600).contains(&wait), "{wait}");
+}
+
+#[test]
+fn a_body_is_tried_without_a_daemon() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("body.json");
+    fs::write(
+        &file,
+        r#"{"monitor_name": "Shop", "status": "down", "url": "https://x.example.org/1"}"#,
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    let rules = folder.path().join("rules").display().to_string();
+    let printed = program(&["source", "try", file, "--guess", "--rules", &rules, "-o", "json"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    let found: Value = serde_json::from_str(&printed.stdout).unwrap();
+    let item = &found["items"][0];
+    assert_eq!((&item["kind"], &item["state"]), (&json!("alert"), &json!("firing")));
+    assert_eq!((&item["title"], &item["severity"]), (&json!("Shop"), &json!("warning")));
+    assert_eq!(item["fingerprint"].as_str().unwrap().len(), 16);
+    let printed = program(&["source", "suggest", file, "--name", "mine"]);
+    fs::create_dir(&rules).unwrap();
+    fs::write(format!("{rules}/mine.yaml"), &printed.stdout).unwrap();
+    let printed = program(&["source", "try", file, "--source", "mine", "--rules", &rules]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    assert!(
+        printed.stdout.contains("alert  Shop") && printed.stdout.contains("firing"),
+        "{}",
+        printed.stdout
+    );
+    let printed = program(&["source", "list", "--rules", &rules]);
+    assert!(
+        printed.stdout.contains("mine") && printed.stdout.contains("pagerduty"),
+        "{}",
+        printed.stdout
+    );
+    fs::write(file, "{}").unwrap();
+    let printed = program(&["source", "try", file]);
+    assert_eq!(printed.code, 1);
+    assert!(printed.stderr.contains("nothing in the body names an alert"), "{}", printed.stderr);
+    assert_eq!(program(&["source", "try", file, "--source", "no-such"]).code, 2);
+}

@@ -1,0 +1,277 @@
+//! What the bodies of many tools become, by their declared mappings and by the general mapper.
+//!
+//! The bodies in `tests/payloads` were written by us after each tool's public documentation, with what
+//! is expected of them beside them. `cargo test --test payloads -- --nocapture` shows the table.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::print_stdout, reason = "the table is for people")]
+
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use watchkeeper::config;
+use watchkeeper::domain::rules::Mode;
+use watchkeeper::domain::source::Source;
+use watchkeeper::ingest::{self, Kind, Mapped};
+
+/// What the general mapper must reach, in percent.
+const GUESSED_MIN: [(&str, usize); 4] =
+    [("title", 80), ("state", 75), ("severity", 70), ("identity", 70)];
+
+fn now() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().unwrap()
+}
+
+/// A body with what is expected of each of its entries.
+struct Case {
+    tool: String,
+    body: Vec<u8>,
+    expected: Vec<Value>,
+}
+
+fn cases() -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/payloads");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    files.sort();
+    let mut found = Vec::new();
+    for file in files {
+        let tool = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(text["documentation"].as_str().is_some_and(|it| it.len() > 10), "{tool}");
+        for case in text["cases"].as_array().unwrap() {
+            let expected = match &case["expect"] {
+                Value::Array(entries) => entries.clone(),
+                one => vec![one.clone()],
+            };
+            let body = serde_json::to_vec(&case["body"]).unwrap();
+            found.push(Case { tool: tool.clone(), body, expected });
+        }
+    }
+    assert!(found.len() > 40, "the bodies are there");
+    found
+}
+
+/// How many of what was expected was found, by tool and field.
+#[derive(Default)]
+struct Score {
+    counts: BTreeMap<(String, &'static str), (usize, usize)>,
+    /// The fingerprints of each thing that is expected to be known again.
+    known: BTreeMap<(String, String), BTreeSet<String>>,
+    misses: Vec<String>,
+}
+
+impl Score {
+    fn add(&mut self, tool: &str, field: &'static str, is_right: bool) {
+        let count = self.counts.entry((tool.to_owned(), field)).or_default();
+        count.0 += usize::from(is_right);
+        count.1 += 1;
+    }
+
+    fn judge(&mut self, tool: &str, expected: &Value, found: Option<&Mapped>) {
+        let found = found.filter(|it| it.kind == Kind::Alert);
+        let state = found.map(|it| if it.is_firing { "firing" } else { "resolved" });
+        let title = found.map(|it| it.title.to_lowercase()).unwrap_or_default();
+        let starts_at = found.and_then(|it| it.starts_at).map(|it| it.to_string());
+        let mut one =
+            |field: &'static str, found: Option<&str>, is_right: fn(&str, &str) -> bool| {
+                let Some(expected) = expected[field].as_str() else { return };
+                let is_right = found.is_some_and(|it| is_right(it, expected));
+                self.add(tool, field, is_right);
+                if !is_right {
+                    self.misses.push(format!("{tool}: {field} is {found:?}, not {expected}"));
+                }
+            };
+        one("title", Some(&title), |it, expected| it.contains(&expected.to_lowercase()));
+        one("state", state, |it, expected| it == expected);
+        one("severity", found.map(|it| it.severity().as_str()), |it, expected| it == expected);
+        one("starts_at", starts_at.as_deref(), |it, expected| {
+            it.parse::<Timestamp>().unwrap() == expected.parse::<Timestamp>().unwrap()
+        });
+        let key = (tool.to_owned(), expected["known_by"].as_str().unwrap().to_owned());
+        let fingerprint = found.map_or("none".to_owned(), |it| it.fingerprint().to_string());
+        self.known.entry(key).or_default().insert(fingerprint);
+    }
+
+    /// One thing has one fingerprint, and no two things the same.
+    fn judge_identities(&mut self) {
+        let known = std::mem::take(&mut self.known);
+        for ((tool, thing), fingerprints) in &known {
+            let is_shared = known.iter().any(|((other, other_thing), it)| {
+                (other, other_thing) != (tool, thing) && !it.is_disjoint(fingerprints)
+            });
+            let is_right = fingerprints.len() == 1 && !fingerprints.contains("none") && !is_shared;
+            self.add(tool, "identity", is_right);
+            if !is_right {
+                self.misses.push(format!("{tool}: {thing} is known by {fingerprints:?}"));
+            }
+        }
+    }
+
+    fn percent(&self, field: &str) -> usize {
+        let all = self.counts.iter().filter(|((_, it), _)| *it == field);
+        let (right, count) = all.fold((0, 0), |sum, (_, it)| (sum.0 + it.0, sum.1 + it.1));
+        right * 100 / count
+    }
+
+    fn print(&self, name: &str) {
+        const FIELDS: [&str; 5] = ["title", "state", "severity", "identity", "starts_at"];
+        println!("\n{name:<18}{}", FIELDS.map(|it| format!("{it:>12}")).concat());
+        let tools: BTreeSet<&String> = self.counts.keys().map(|it| &it.0).collect();
+        for tool in tools {
+            let cells = FIELDS.map(|field| {
+                let count = self.counts.get(&(tool.clone(), field));
+                format!("{:>12}", count.map_or(String::new(), |it| format!("{}/{}", it.0, it.1)))
+            });
+            println!("{tool:<18}{}", cells.concat());
+        }
+        println!("{:<18}{}", "all", FIELDS.map(|it| format!("{:>11}%", self.percent(it))).concat());
+        for miss in &self.misses {
+            println!("  {miss}");
+        }
+    }
+}
+
+fn source(name: &str) -> Option<Source> {
+    config::built_in_sources().into_iter().find(|it| it.rule.name == name)
+}
+
+#[test]
+fn declared_tools_are_understood_wholly() {
+    let mut score = Score::default();
+    for case in cases() {
+        let Some(source) = source(&case.tool) else { continue };
+        let entries = ingest::map_body(&source, &case.body, "application/json").unwrap();
+        assert_eq!(entries.len(), case.expected.len(), "{}", case.tool);
+        for (expected, entry) in case.expected.iter().zip(&entries) {
+            if let Err(reason) = entry {
+                println!("{}: {reason}", case.tool);
+            }
+            score.judge(&case.tool, expected, entry.as_ref().ok());
+        }
+        let delivery = ingest::deliver_entries(&entries, now());
+        assert_eq!(delivery.rejected, [], "{}", case.tool);
+    }
+    score.judge_identities();
+    score.print("declared");
+    assert_eq!(score.misses, Vec::<String>::new());
+}
+
+#[test]
+fn the_general_mapper_understands_most() {
+    let mut score = Score::default();
+    for case in cases() {
+        let entries = ingest::guess_body(&case.body, "application/json", now()).unwrap();
+        for (index, expected) in case.expected.iter().enumerate() {
+            let found = entries.get(index).and_then(|it| it.as_ref().ok());
+            score.judge(&case.tool, expected, found);
+        }
+        for it in entries.iter().flatten() {
+            assert_eq!(it.labels["mapped_by"], "guess");
+            assert!(it.annotations.contains_key("raw") && it.confidence <= 1000);
+        }
+        assert_eq!(ingest::deliver_entries(&entries, now()).rejected, [], "{}", case.tool);
+    }
+    score.judge_identities();
+    score.print("guessed");
+    for (field, least) in GUESSED_MIN {
+        let percent = score.percent(field);
+        assert!(percent >= least, "{field}: {percent} %, not {least} %");
+    }
+}
+
+#[test]
+fn a_suggestion_is_a_mapping_that_does_what_the_guess_did() {
+    for case in cases() {
+        let text =
+            ingest::suggest_source(&case.body, "application/json", ("tried", now())).unwrap();
+        let checked = config::rules_from_texts(&[("s.yaml", &text)], Mode::Act);
+        let findings: Vec<_> = checked.findings.iter().map(|it| &it.message).collect();
+        let rules = checked.value.unwrap_or_else(|| panic!("{}: {findings:?}\n{text}", case.tool));
+        let source = rules.sources.first().unwrap();
+        let entries = ingest::map_body(source, &case.body, "application/json").unwrap();
+        let guessed = ingest::guess_body(&case.body, "application/json", now()).unwrap();
+        for (mapped, guessed) in entries.iter().zip(&guessed) {
+            let guessed = guessed.as_ref().unwrap();
+            let mapped = mapped.as_ref().unwrap_or_else(|it| panic!("{}: {it}\n{text}", case.tool));
+            assert!(!mapped.title.is_empty(), "{}\n{text}", case.tool);
+            // A title that was cut from a longer text is whole in the mapping.
+            let both = [&mapped.title, &guessed.title];
+            let alike = both[0].contains(both[1].as_str()) || both[1].contains(both[0].as_str());
+            assert!(alike, "{}: {both:?}", case.tool);
+        }
+    }
+}
+
+#[test]
+fn broken_bodies_are_refused_with_a_reason() {
+    let sources = config::built_in_sources();
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    let cut = br#"{"title": "a", "status": "fir"#;
+    let bodies: [&[u8]; 12] = [
+        b"",
+        b"nonsense",
+        b"{",
+        cut,
+        b"\xff\xfe",
+        b"null",
+        b"7",
+        b"\"text\"",
+        b"[]",
+        b"{}",
+        br#"{"alerts": [7, null, []], "event": 5, "data": "x", "incident": [], "Message": "{"}"#,
+        deep.as_bytes(),
+    ];
+    for body in bodies {
+        let text = String::from_utf8_lossy(body);
+        let reason = ingest::guess_body(body, "application/json", now()).unwrap_err();
+        assert!(reason.len() > 10, "{text}: {reason}");
+        for source in &sources {
+            let name = &source.rule.name;
+            match ingest::map_body(source, body, "application/json") {
+                Err(reason) => assert!(reason.len() > 10, "{name} {text}: {reason}"),
+                Ok(entries) => {
+                    let delivery = ingest::deliver_entries(&entries, now());
+                    assert_eq!(delivery.alerts, [], "{name} took {text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_body_that_is_cut_or_spoilt_is_read_without_a_panic() {
+    let sources = config::built_in_sources();
+    for case in cases() {
+        let whole: Value = serde_json::from_slice(&case.body).unwrap();
+        for spoilt in spoilt(&whole) {
+            let body = serde_json::to_vec(&spoilt).unwrap();
+            let guessed = ingest::guess_body(&body, "application/json", now());
+            if let Ok(entries) = guessed {
+                drop(ingest::deliver_entries(&entries, now()));
+            }
+            let Some(source) = sources.iter().find(|it| it.rule.name == case.tool) else {
+                continue;
+            };
+            if let Ok(entries) = ingest::map_body(source, &body, "application/json") {
+                drop(ingest::deliver_entries(&entries, now()));
+            }
+        }
+    }
+}
+
+/// The body with each of its first keys left out, or with a value of another kind.
+fn spoilt(whole: &Value) -> Vec<Value> {
+    let mut found = Vec::new();
+    for key in whole.as_object().into_iter().flat_map(|it| it.keys()) {
+        for other in [Value::Null, 7.into(), "x".into(), Value::Array(vec![whole.clone()])] {
+            let mut body = whole.clone();
+            body[key] = other;
+            found.push(body);
+        }
+        let mut body = whole.clone();
+        body.as_object_mut().unwrap().remove(key);
+        found.push(body);
+    }
+    found
+}
