@@ -110,7 +110,7 @@ impl Told {
         let resources = naming::resources(own);
         let of = state.as_ref().and_then(|it| it.verdict.of);
         let title = naming::title(own).or_else(|| naming::title(around));
-        let title = naming::of_thing(title, of, &resources);
+        let title = naming::with_thing(title, of, &resources);
         let identity = identity::find(own, title.as_ref());
         let identity = identity.or_else(|| identity::find(around, title.as_ref()));
         let (Some(title), Some(identity)) = (title, identity) else {

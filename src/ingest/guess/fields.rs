@@ -19,6 +19,7 @@ const WRAPPERS: &[&str] = &[
     "essentials",
     "event",
     "message",
+    "metadata",
     "output",
     "object",
     "payload",
@@ -225,7 +226,7 @@ fn pair_of(map: &Map<String, Value>) -> Option<(String, &Value)> {
             .map(|it| it.1)
     };
     let name = find(&["name", "key", "tag", "title", "label", "field"])?.as_str()?;
-    let value = find(&["value", "val", "text", "values"])?;
+    let value = find(&["value", "val"])?;
     (!value.is_object() && !value.is_array() && name.len() <= 64).then(|| (name.to_owned(), value))
 }
 

@@ -108,49 +108,48 @@ fn identity_weight(field: &Field<'_>) -> Option<u32> {
     }
 }
 
+/// Words between those that last, and what measures are counted in.
+const FILLERS: &[&str] = &[
+    "after", "again", "are", "auto", "been", "for", "has", "is", "not", "now", "re", "still", "was",
+];
+const UNITS: &[&str] = &[
+    "b", "bytes", "c", "gb", "gib", "hours", "kb", "mb", "mib", "min", "minutes", "ms", "percent",
+    "s", "sec", "seconds", "tb",
+];
+
 /// A title without what changes from one message of an alert to the next: words of state, times,
-/// numbers with a fraction or a percentage.
+/// measures.
 pub(super) fn lasting(title: &str) -> String {
-    let mut kept = Vec::new();
     let tokens: Vec<&str> = title.split_whitespace().collect();
-    for token in &tokens {
+    let mut kept = Vec::new();
+    for (index, token) in tokens.iter().enumerate() {
         let bare = token.trim_matches(|it: char| !it.is_alphanumeric());
+        let next = tokens.get(index + 1).copied().unwrap_or_default();
         let words = words_of(bare);
-        let is_state = !words.is_empty()
-            && words.iter().all(|it| {
-                state_of(std::slice::from_ref(it)).is_some() || severity_of_word(it).is_some()
-            });
-        let is_filler = words.len() == 1
-            && words.iter().all(|it| {
-                matches!(
-                    it.as_str(),
-                    "is" | "are"
-                        | "was"
-                        | "has"
-                        | "been"
-                        | "now"
-                        | "again"
-                        | "still"
-                        | "not"
-                        | "for"
-                        | "after"
-                        | "auto"
-                        | "re"
-                )
-            });
-        let is_measure = !bare.is_empty()
-            && bare.starts_with(|it: char| it.is_ascii_digit())
-            && (bare.contains(['.', ':', '%'])
-                || token.contains('%')
-                || bare.ends_with(['s', 'm', 'h']))
-            && !bare.contains('/')
-            && bare.split('.').count() != 4;
-        let is_counter = token.starts_with('#') && bare.chars().all(|it| it.is_ascii_digit());
-        if !(is_state || is_filler || is_measure || is_counter || bare.is_empty()) {
+        let is_state = words.iter().all(|it| {
+            state_of(std::slice::from_ref(it)).is_some() || severity_of_word(it).is_some()
+        });
+        let is_filler = words.iter().all(|it| FILLERS.contains(&it.as_str()));
+        let is_counter = token.starts_with('#') && bare.bytes().all(|it| it.is_ascii_digit());
+        if !(is_state || is_filler || is_counter || is_measure(token, bare, next)) {
             kept.push(bare.to_lowercase());
         }
     }
     kept.join(" ")
+}
+
+/// `97.1`, `10:15`, `96%`, `5m`, and `97` before `%` or `MB`; no address, no path, no plain number,
+/// which may be that of a machine.
+fn is_measure(token: &str, bare: &str, next: &str) -> bool {
+    if !bare.starts_with(|it: char| it.is_ascii_digit()) || bare.contains('/') {
+        return false;
+    }
+    let is_address = bare.split('.').count() == 4;
+    let has_unit =
+        bare.contains(['.', ':']) || token.contains('%') || bare.ends_with(['s', 'm', 'h']);
+    let unit = next.trim_matches(|it: char| !it.is_alphanumeric()).to_lowercase();
+    let before_unit = next.starts_with('%') || UNITS.contains(&unit.as_str());
+    !is_address && (has_unit || before_unit && bare.bytes().all(|it| it.is_ascii_digit()))
 }
 
 /// A title without the words of state at its ends: what the alert is called as long as it lives.
@@ -172,4 +171,26 @@ pub(super) fn lasting_title(title: &str) -> String {
         rest = after.trim();
     }
     if rest.is_empty() { title.to_owned() } else { rest.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_of_a_title() {
+        for (fired, resolved, expected) in [
+            ("[Triggered] CPU of web-3", "[Recovered] CPU of web-3", "cpu of web-3"),
+            ("disk is 97 % full", "disk is 60 % full", "disk full"),
+            ("Ping down for 5m", "Ping up after 10m", "ping"),
+            ("PROBLEM: load 9.5 on 10.0.0.1", "OK: load 0.5 on 10.0.0.1", "load on 10.0.0.1"),
+            ("node 7 is DOWN", "node 7 is UP", "node 7"),
+        ] {
+            assert_eq!(lasting(fired), expected);
+            assert_eq!(lasting(resolved), expected);
+        }
+        assert_eq!(lasting_title("[FIRING:2] High load: web"), "High load: web");
+        assert_eq!(lasting_title("RESOLVED: web"), "web");
+        assert_eq!(lasting_title("Queue: too long"), "Queue: too long");
+    }
 }

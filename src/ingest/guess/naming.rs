@@ -8,6 +8,10 @@ use crate::ingest::moment_text;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
+/// A title from this weight on is a name.
+const NAME_WEIGHT: u32 = 70;
+/// A title below this weight is only a message.
+const MESSAGE_WEIGHT: u32 = 64;
 /// The longest title, in characters.
 const TITLE_MAX: usize = 200;
 /// The longest value that can name a thing, in bytes.
@@ -38,18 +42,36 @@ pub(super) fn title(fields: &[Field<'_>]) -> Option<Named> {
     }))
 }
 
-/// Where the state is that of a thing, the alert is called as the thing, unless it has a real name.
-pub(super) fn of_thing(
+/// Things that an alert may be called after, the nearest to users first.
+const THINGS: &[&str] =
+    &["service", "endpoint", "application", "component", "site", "entity", "resource", "host"];
+
+/// Names the thing in a title. Where the state is that of a thing, the alert is called as the thing,
+/// unless it has a real name; where there is only a message, the thing stands before it.
+pub(super) fn with_thing(
     title: Option<Named>,
     of: Option<&str>,
     resources: &BTreeMap<String, Named>,
 ) -> Option<Named> {
-    let (Some(of), None) = (of, title.as_ref().filter(|it| it.weight >= 70)) else { return title };
-    let thing = resources.get(of)?;
-    let host = resources.get("host").filter(|it| it.text != thing.text);
-    let text =
-        host.map_or_else(|| thing.text.clone(), |it| format!("{} on {}", thing.text, it.text));
-    Some(Named { text, weight: 88, place: thing.place.clone() })
+    if title.as_ref().is_some_and(|it| it.weight >= NAME_WEIGHT) {
+        return title;
+    }
+    if let Some(thing) = of.and_then(|it| resources.get(it)) {
+        let host = resources.get("host").filter(|it| it.text != thing.text);
+        let text = host.map(|it| format!("{} on {}", thing.text, it.text));
+        let text = text.unwrap_or_else(|| thing.text.clone());
+        return Some(Named { text, weight: 88, place: thing.place.clone() });
+    }
+    let title = title?;
+    if title.weight >= MESSAGE_WEIGHT {
+        return Some(title);
+    }
+    let thing = THINGS.iter().find_map(|it| resources.get(*it));
+    let is_named = |it: &Named| title.text.to_lowercase().contains(&it.text.to_lowercase());
+    Some(match thing.filter(|it| !is_named(it) && it.text != title.text) {
+        Some(thing) => Named { text: format!("{}: {}", thing.text, title.text), ..title },
+        None => title,
+    })
 }
 
 /// Finds the text that tells more than the title.
@@ -117,9 +139,13 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         "name" | "display" if about_monitor => 92,
         "name" if about_alert => 84,
         "name" if field.depth == 0 && field.own.len() == 1 => 78,
+        "name" if field.has("display") && field.own.len() > 2 => 66,
         "name" if resource(field.own.first()?).is_some() => 34,
         "name" => 44,
         "alert" | "alarm" | "problem" | "check" | "monitor" | "rule" => 74,
+        "detector" | "sensor" => 76,
+        // `"event": "HttpServerError"`, and not `"event": "incident.opened"`.
+        "event" if field.text()?.chars().all(|it| it.is_alphanumeric() || it == ' ') => 66,
         "description" | "desc" if field.has("short") => 88,
         "desc" | "description" if any(&field.own, &["service", "alarm", "check"]) => 68,
         "message" | "msg" => 60,
