@@ -255,6 +255,9 @@ impl State {
         let fingerprint = word.fingerprint;
         let was_firing = self.alerts.get(&fingerprint).map(|it| it.state == AlertState::Firing);
         let firing = self.note_word(now, source, received, &word);
+        if received.identity.is_some() && word.firing {
+            self.take_labels(now, fingerprint, &received.labels);
+        }
         match (was_firing, firing) {
             (Some(true), true) | (Some(false), false) => {
                 self.touch_alert(now, fingerprint);
@@ -308,11 +311,6 @@ impl State {
         match alert.reports.iter_mut().find(|it| it.source == *source) {
             Some(known) => *known = report,
             None => alert.reports.push(report),
-        }
-        // What a firing alert is like now, where its labels are not its identity.
-        if received.identity.is_some() && word.firing && alert.labels != received.labels {
-            alert.labels = received.labels.clone();
-            alert.updated_at = now;
         }
         if alert.annotations != received.annotations {
             alert.annotations = received.annotations.clone();

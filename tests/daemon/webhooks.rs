@@ -26,14 +26,18 @@ fn the_resolved_body_ends_what_the_fired_body_began() {
             "importance_level": level, "state_changed_timestamp": 1_795_341_600,
             "check_params": {"hostname": "shop.example.org"}})
     };
-    let reply = daemon.done("/ingest/pingdom", &check("DOWN", "HIGH"));
+    let reply = daemon.done("/ingest/pingdom", &check("DOWN", "LOW"));
     assert_eq!(reply, json!({"status": "ok", "alerts": 1, "left_out": 0}));
     let alert = becomes(&daemon, "firing");
-    assert_eq!(alert["labels"]["severity"], "critical");
+    assert_eq!(alert["labels"]["severity"], "warning");
     assert_eq!(alert["sources"], json!(["pingdom"]));
     let incident = daemon.incident_becomes("open", SOON);
-    assert_eq!(incident["alert_count"], 1);
-    // Its severity is another one now; that does not make it another alert.
+    assert_eq!((&incident["alert_count"], &incident["severity"]), (&json!(1), &json!("warning")));
+    // Another severity does not make it another alert, but the incident is as bad as that.
+    daemon.done("/ingest/pingdom", &check("DOWN", "HIGH"));
+    let incident = daemon.incident_becomes("open", SOON);
+    assert_eq!((&incident["alert_count"], &incident["severity"]), (&json!(1), &json!("critical")));
+    assert_eq!(becomes(&daemon, "firing")["labels"]["severity"], "critical");
     daemon.done("/ingest/pingdom", &check("UP", "LOW"));
     becomes(&daemon, "resolved");
     daemon.incident_becomes("resolved", SOON);

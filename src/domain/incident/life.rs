@@ -104,6 +104,33 @@ impl State {
         self.member_fires(now, id);
     }
 
+    /// Takes over what a firing alert is like now, where its labels are not its identity. An incident
+    /// is as bad as its worst alert was.
+    pub(in crate::domain) fn take_labels(
+        &mut self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        labels: &Labels,
+    ) {
+        let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
+        if alert.labels == *labels {
+            return;
+        }
+        alert.labels = labels.clone();
+        alert.updated_at = now;
+        let Some(id) = alert.incident else { return };
+        let Some(mut incident) = self.incidents.remove(&id) else { return };
+        let severity = Severity::from_label(labels.get("severity"));
+        let is_active = incident.state.is_active();
+        if is_active && severity > incident.severity && !self.severity_is_fixed(&incident) {
+            incident.severity = severity;
+            self.set_priority(now, &mut incident);
+            self.fit_clocks(&mut incident);
+            self.touch(now, ObjectKey::Incident(id));
+        }
+        self.incidents.insert(id, incident);
+    }
+
     /// One more member fires.
     pub(in crate::domain) fn member_fires(&mut self, now: Timestamp, id: IncidentId) {
         if let Some(incident) = self.incidents.get_mut(&id) {
