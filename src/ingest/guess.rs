@@ -26,6 +26,10 @@ use words::Said;
 pub(super) const NAME: &str = "guess";
 /// The most alerts that one body may have.
 const ALERTS_MAX: usize = 1000;
+/// The most values of an entry of a list that are looked at.
+const ENTRY_FIELDS_MAX: usize = 300;
+/// The most values beside a list that are looked at.
+const AROUND_MAX: usize = 100;
 /// A body below this evidence is no alert, see [`evidence`].
 const EVIDENCE_MIN: i32 = 2;
 /// From this weight on an identity is the name of something that raises alerts.
@@ -79,10 +83,15 @@ fn all(body: &Value, now: Timestamp) -> Result<(Option<String>, Vec<Guessed>), S
     if items.len() > ALERTS_MAX {
         return Err(format!("{} alerts in one body, at most {ALERTS_MAX} are taken", items.len()));
     }
-    // What stands beside the list holds for each of its entries that says nothing of its own.
-    let around = fields::fields(&body, Some(list));
-    let around = if body.is_object() { around.as_slice() } else { &[] };
-    let found = items.iter().filter_map(|it| one(&fields::fields(it, None), around, now).ok());
+    // What stands beside the list holds for each of its entries that says nothing of its own. All of it is
+    // looked at for each of them, so that it must be little.
+    let mut around = fields::fields(&body, Some(list));
+    around.truncate(if body.is_object() { AROUND_MAX } else { 0 });
+    let found = items.iter().filter_map(|it| {
+        let mut own = fields::fields(it, None);
+        own.truncate(ENTRY_FIELDS_MAX);
+        one(&own, &around, now).ok()
+    });
     let found: Vec<Guessed> = found.collect();
     if found.is_empty() {
         return Err("nothing in the list can be told from the rest by a name".to_owned());

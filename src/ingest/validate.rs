@@ -13,7 +13,7 @@ const NAME_BYTES_MAX: usize = 256;
 /// The longest value of a label, in bytes.
 const VALUE_BYTES_MAX: usize = 4096;
 /// Longer annotations are cut, because losing an alert over a long text is worse. In bytes.
-const ANNOTATION_BYTES_MAX: usize = 8192;
+pub(super) const ANNOTATION_BYTES_MAX: usize = 8192;
 /// Stands at the end of an annotation that was cut.
 const CUT_MARK: &str = "… [cut]";
 /// A longer link is dropped; half a link leads nowhere. In bytes.

@@ -4,7 +4,9 @@
 use super::mapped::{Kind, Mapped};
 use super::mapping::{Entries, Mapper};
 use super::quota::Quotas;
-use super::{Delivery, Door, Failure, alertmanager_webhook, answer_error, body, guess, signature};
+use super::{
+    Delivery, Door, Failure, alertmanager_webhook, answer_error, body, guess, signature, validate,
+};
 use crate::config;
 use crate::domain::event::RejectedAlert;
 use crate::domain::rules::RuleSet;
@@ -179,9 +181,11 @@ pub(super) fn guess_entries(
     now: Timestamp,
 ) -> Result<Entries, String> {
     let mut found = guess::guess(&body::read(bytes, content_type)?, now)?;
+    // Each alert of a body has its own copy; a little more than is kept, so that the cut is marked.
+    let raw = bytes.get(..validate::ANNOTATION_BYTES_MAX + 4).unwrap_or(bytes);
+    let raw = String::from_utf8_lossy(raw);
     for it in &mut found {
-        let raw = String::from_utf8_lossy(bytes).into_owned();
-        it.annotations.insert("raw".to_owned(), raw);
+        it.annotations.insert("raw".to_owned(), raw.clone().into_owned());
         it.annotations.insert("confidence".to_owned(), it.confidence.to_string());
     }
     Ok(found.into_iter().map(Ok).collect())
