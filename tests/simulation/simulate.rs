@@ -9,6 +9,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 use watchkeeper::domain::planted::Bug;
 
+/// The program's own, which is faster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the watch through random histories with faults, and stops at the first broken promise.
 #[derive(Parser)]
 struct Arguments {
