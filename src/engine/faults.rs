@@ -1,5 +1,7 @@
 //! The watch with a real store, when things break: bad records, full and failing stores, restarts.
 
+mod crowd;
+
 use super::stepped::{self, SteppedWatch, VirtualTime};
 use super::{CommandError, Handle, OpenStore, Options, SubmitError, replay, start};
 use crate::act::{self, Performer};
