@@ -54,7 +54,7 @@ pub type OpenStore = Box<dyn Fn() -> Result<Arc<dyn Store>, store::Error> + Send
 
 /// What a message to the engine asks for.
 enum Message {
-    /// Look whether something is durable, or left alone.
+    /// Look whether something became durable, or could not be written.
     Look,
     /// Say when everything before this is decided and durable.
     Settle { done: oneshot::Sender<Result<(), SubmitError>> },

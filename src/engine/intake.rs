@@ -164,6 +164,12 @@ impl Intake {
         taken
     }
 
+    /// Whether something came a moment ago: then the watch looks soon whether more did, and is not
+    /// woken for it.
+    pub(super) fn is_watch_near(&self) -> bool {
+        self.desk().watch_is_near
+    }
+
     /// Writes facts of our own, each as a record, and keeps them for [`Intake::take`]. What cannot
     /// be written stays where it is.
     pub(super) fn write_own(&self, facts: &mut Vec<Vec<Event>>) -> Result<(), Error> {

@@ -117,8 +117,6 @@ pub(super) struct Watch {
     /// When the store's health was last looked at.
     looked_at_store: Option<Duration>,
     retained: Duration,
-    /// Something came a moment ago: looks soon whether more did, without being woken.
-    is_near: bool,
     /// Nobody else writes records.
     writes_itself: bool,
 }
@@ -153,7 +151,6 @@ impl Watch {
             deaf_since: None,
             looked_at_store: None,
             retained: clock.steady(),
-            is_near: false,
             writes_itself: clock.is_virtual(),
             clock,
         };
@@ -167,7 +164,8 @@ impl Watch {
     pub(super) fn run(mut self, inbox: &Receiver<Message>) {
         loop {
             let wait = self.patience();
-            let wait = if self.is_near { wait.min(NEAR) } else { wait };
+            let is_near = self.trouble.is_none() && self.intake.is_watch_near();
+            let wait = if is_near { wait.min(NEAR) } else { wait };
             if self.step(inbox, wait).is_break() {
                 return;
             }
@@ -300,7 +298,6 @@ impl Watch {
     /// Takes what became durable; where taking it in failed, notes that.
     fn take(&mut self) -> Vec<Record> {
         let taken = self.intake.take();
-        self.is_near = !taken.records.is_empty();
         self.commands.extend(taken.commands);
         if let Some(error) = taken.failure {
             self.fail(&error);

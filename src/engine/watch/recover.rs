@@ -35,7 +35,6 @@ impl Watch {
         let mut pen = self.intake.seize();
         // What is durable and not decided is read back.
         self.commands.extend(self.intake.take().commands);
-        self.is_near = true;
         let result = self.read_back(&mut pen);
         pen.store.clone_from(&self.store);
         self.intake.give_back(pen);
