@@ -89,8 +89,11 @@ pub(super) struct Clock {
 impl Clock {
     /// Starts at the wall clock, or at the last known time if that is later.
     pub(super) fn start(hands: Hands, not_before: Timestamp) -> Self {
-        let wall = in_milliseconds(hands.wall()).max(not_before);
-        Self { wall_at_start: wall, started: hands.steady(), last: wall, apart: 0, hands }
+        // Whatever is lost here we are behind the wall clock for good, and what a sender says is over
+        // would seem to end only later: so nothing is rounded, and the steady hand is read first.
+        let started = hands.steady();
+        let wall = hands.wall().max(not_before);
+        Self { wall_at_start: wall, started, last: in_milliseconds(wall), apart: 0, hands }
     }
 
     /// Whether a test sets the time.
@@ -174,6 +177,15 @@ mod tests {
         assert!(clock.now() >= first);
         assert_eq!(clock.jump(), None);
         assert!((990_000..=1_000_000).contains(&clock.ahead()));
+    }
+
+    #[test]
+    fn it_is_not_behind_the_wall_clock() {
+        for _ in 0..1000 {
+            let mut clock = Clock::start(Hands::Machine(Instant::now()), Timestamp::MIN);
+            let wall = Timestamp::now();
+            assert!(clock.now() >= in_milliseconds(wall));
+        }
     }
 
     #[test]
