@@ -8,16 +8,21 @@ mod alertmanager_v2;
 mod alertmanager_webhook;
 mod body;
 mod coalesce;
+mod details;
 mod guess;
+mod keys;
 mod mapped;
 mod mapping;
 mod moment_text;
+mod orders;
+mod pagerduty_events;
 mod payload;
 mod quota;
 mod signature;
 mod validate;
 mod webhook;
 
+pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
 
 use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert, RejectedAlert};
@@ -53,6 +58,7 @@ pub struct Door {
     metrics: Metrics,
     coalescer: Coalescer,
     sources: webhook::Sources,
+    keys: Keys,
     /// Where the steady clock began.
     opened_at: Instant,
 }
@@ -62,6 +68,7 @@ pub fn routes(door: Arc<Door>) -> Router {
     Router::new()
         .route("/api/v2/alerts", post(alertmanager_v2::post_alerts))
         .route("/ingest/{source}", post(webhook::post))
+        .route("/v2/enqueue", post(pagerduty_events::enqueue))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(door)
 }
@@ -82,6 +89,12 @@ pub fn read_posted_alerts(body: &[u8], now: Timestamp) -> Result<Delivery, Strin
 /// Reads the body of an Alertmanager's webhook. Fails with a message when it is none.
 pub fn read_webhook(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
     alertmanager_webhook::parse(body, now).map_err(|(_, _, message)| message)
+}
+
+/// Reads the body of `POST /v2/enqueue`. Fails with everything that is wrong with it.
+pub fn read_pagerduty_event(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+    let event = pagerduty_events::read(body).map_err(|it| it.errors.join("; "))?;
+    Ok(webhook::delivery(&vec![Ok(event.mapped_for(pagerduty_events::SOURCE))], now))
 }
 
 /// What a body of a webhook of any tool most likely means, entry by entry, or why an entry is refused.
@@ -125,13 +138,14 @@ enum Failure<R> {
 }
 
 impl Door {
-    /// A door that delivers to the engine.
-    pub fn new(handle: Handle, metrics: Metrics) -> Self {
+    /// A door that delivers to the engine; `keys` knows our tokens.
+    pub fn new(handle: Handle, metrics: Metrics, keys: Keys) -> Self {
         Self {
             handle,
             metrics,
             coalescer: Coalescer::new(),
             sources: webhook::Sources::default(),
+            keys,
             opened_at: Instant::now(),
         }
     }

@@ -19,6 +19,8 @@ mod alertmanager;
 mod amtool;
 #[path = "daemon/cli.rs"]
 mod cli;
+#[path = "daemon/clients.rs"]
+mod clients;
 #[path = "daemon/disk_full.rs"]
 mod disk_full;
 #[path = "daemon/engines.rs"]

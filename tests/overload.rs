@@ -109,7 +109,7 @@ fn start(folder: &Path, disk: &Arc<Disk>) -> Handle {
 async fn listen(handle: &Handle) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let door = Arc::new(Door::new(handle.clone(), Metrics::new()));
+    let door = Arc::new(Door::new(handle.clone(), Metrics::new(), Arc::new(|_| true)));
     tokio::spawn(axum::serve(listener, ingest::routes(door)).into_future());
     address
 }

@@ -24,11 +24,12 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("any_webhook", read_any_webhook),
     ("condition", read_condition),
     ("duration", read_duration),
     ("matcher", read_matcher),
+    ("pagerduty_event", read_pagerduty_event),
     ("posted_alerts", read_posted_alerts),
     ("posted_silence", read_posted_silence),
     ("query", read_query),
@@ -60,6 +61,14 @@ pub fn read_posted_alerts(bytes: &[u8]) {
 /// The body of an Alertmanager's webhook.
 pub fn read_webhook(bytes: &[u8]) {
     if let Ok(delivery) = ingest::read_webhook(bytes, now()) {
+        check_delivery(&delivery);
+    }
+}
+
+/// The body of `POST /v2/enqueue`.
+pub fn read_pagerduty_event(bytes: &[u8]) {
+    if let Ok(delivery) = ingest::read_pagerduty_event(bytes, now()) {
+        assert_eq!(delivery.alerts.len() + delivery.rejected.len(), 1);
         check_delivery(&delivery);
     }
 }

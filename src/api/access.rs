@@ -205,6 +205,24 @@ impl Access {
         }
     }
 
+    /// Whether a key that stands in a body, as a routing key does, is one that may deliver.
+    pub fn may_deliver(&self, key: &str) -> bool {
+        let needs_none = self.tokens.is_empty() && self.is_loopback();
+        needs_none || self.find(key).is_some_and(|it| allows(it.role, Role::Ingest))
+    }
+
+    fn find(&self, given: &str) -> Option<&ResolvedToken> {
+        let mut found = None;
+        // Every token is compared in full, so that time tells nothing about any of them.
+        for token in &self.tokens {
+            let equal: bool = token.token.as_bytes().ct_eq(given.as_bytes()).into();
+            if equal && !token.token.is_empty() {
+                found = Some(token);
+            }
+        }
+        found
+    }
+
     /// Finds who sends a request, if he may do what needs a role.
     fn check_token(&self, headers: &HeaderMap, needed: Role) -> Result<Caller, ApiError> {
         if self.tokens.is_empty() && self.is_loopback() {
@@ -214,15 +232,8 @@ impl Access {
             return Err(ApiError::unauthorized("this path needs a token")
                 .hint("send `Authorization: Bearer TOKEN`"));
         };
-        let mut found = None;
-        // Every token is compared in full, so that time tells nothing about any of them.
-        for token in &self.tokens {
-            let equal: bool = token.token.as_bytes().ct_eq(given.as_bytes()).into();
-            if equal && !token.token.is_empty() {
-                found = Some(token);
-            }
-        }
-        let token = found.ok_or_else(|| ApiError::unauthorized("the token is not known"))?;
+        let token =
+            self.find(given).ok_or_else(|| ApiError::unauthorized("the token is not known"))?;
         if !allows(token.role, needed) {
             return Err(ApiError::forbidden(
                 "role_missing",

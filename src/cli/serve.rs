@@ -125,16 +125,21 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
     let snapshots = tokio::spawn(take_snapshots(handle.clone(), snapshots_of(&settings)));
     let external_url = settings.external_url.clone();
     let started_at = jiff::Timestamp::now();
+    let access = Arc::new(Access { listen: address, external_url, tokens });
+    let keys: ingest::Keys = {
+        let access = access.clone();
+        Arc::new(move |key| access.may_deliver(key))
+    };
     let context = api::Context {
         handle: handle.clone(),
         metrics: metrics.clone(),
-        access: Arc::new(Access { listen: address, external_url, tokens }),
+        access,
         reloader: Reloader(reload),
         stopping: stopping.clone(),
         started_at,
     };
     let doors = vec![
-        ingest::routes(Arc::new(ingest::Door::new(handle.clone(), metrics))),
+        ingest::routes(Arc::new(ingest::Door::new(handle.clone(), metrics, keys))),
         alertmanager::routes(Arc::new(alertmanager::Context {
             handle: handle.clone(),
             version: settings.alertmanager_version.clone(),

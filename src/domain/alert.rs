@@ -312,13 +312,7 @@ impl State {
             Some(known) => *known = report,
             None => alert.reports.push(report),
         }
-        if alert.annotations != received.annotations {
-            alert.annotations = received.annotations.clone();
-            alert.updated_at = now;
-        }
-        if alert.generator_url != received.generator_url {
-            alert.generator_url = received.generator_url.clone();
-        }
+        alert.take_texts(now, received, word.firing);
         if alert.state == AlertState::Firing {
             alert.count += u32::from(planted::is(Bug::DuplicateCounted));
             alert.starts_at = alert.starts_at.min(word.starts_at);

@@ -55,6 +55,11 @@ struct Places {
     resources: BTreeMap<String, String>,
 }
 
+/// The label that names a thing of this kind, a host or a service, say; `word` in small letters.
+pub(super) fn label_of_thing(word: &str) -> Option<&'static str> {
+    words::resource(word)
+}
+
 /// Guesses what a body means: each of its alerts, or one `other` where it seems to be none.
 /// Fails with a reason when nothing in it can be named.
 pub(super) fn guess(body: &Value, now: Timestamp) -> Result<Vec<Mapped>, String> {

@@ -50,6 +50,11 @@ impl Quotas {
     }
 }
 
+/// A wait in seconds, rounded up, as `Retry-After` has it.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 
 use super::mapped::{Kind, Mapped};
 use super::mapping::{Entries, Mapper};
-use super::quota::Quotas;
+use super::quota::{self, Quotas};
 use super::{
     Delivery, Door, Failure, alertmanager_webhook, answer_error, body, guess, signature, validate,
 };
@@ -19,25 +19,25 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The sources that are known, made anew when the rules change.
 #[derive(Default)]
 pub(super) struct Sources {
     declared: Mutex<Declared>,
-    quotas: Quotas,
+    pub(super) quotas: Quotas,
 }
 
 /// The sources of a set of rules.
 type Declared = (Arc<RuleSet>, BTreeMap<String, Arc<Known>>);
 
 /// A source, ready to work.
-struct Known {
+pub(super) struct Known {
     mapper: Result<Mapper, String>,
     /// How a sender shows that he may send, and the secret; empty = it cannot be read.
-    proof: Option<(Proof, String)>,
-    quota: Option<Quota>,
+    pub(super) proof: Option<(Proof, String)>,
+    pub(super) quota: Option<Quota>,
 }
 
 static BUILT_IN: LazyLock<BTreeMap<String, Arc<Known>>> =
@@ -58,11 +58,26 @@ fn known(source: &Source) -> (String, Arc<Known>) {
 
 impl Sources {
     fn find(&self, rules: &Arc<RuleSet>, name: &str) -> Option<Arc<Known>> {
+        self.declared(rules).1.get(name).or_else(|| BUILT_IN.get(name)).cloned()
+    }
+
+    /// The declared source whose token a key is.
+    pub(super) fn find_by_key(
+        &self,
+        rules: &Arc<RuleSet>,
+        key: &str,
+    ) -> Option<(String, Arc<Known>)> {
+        let declared = self.declared(rules);
+        let found = declared.1.iter().find(|(_, it)| it.has_key(key));
+        found.map(|(name, known)| (name.clone(), Arc::clone(known)))
+    }
+
+    fn declared(&self, rules: &Arc<RuleSet>) -> MutexGuard<'_, Declared> {
         let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&declared.0, rules) {
             *declared = (Arc::clone(rules), rules.sources.iter().map(known).collect());
         }
-        declared.1.get(name).or_else(|| BUILT_IN.get(name)).cloned()
+        declared
     }
 }
 
@@ -153,8 +168,9 @@ impl Door {
             })?;
         }
         if let Some(quota) = known.quota {
-            self.sources.quotas.take(source, quota, Instant::now()).map_err(|wait| {
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let taken = self.sources.quotas.take(source, quota, Instant::now());
+            taken.map_err(|wait| {
+                let seconds = quota::whole_seconds(wait);
                 let message = format!(
                     "this source may send {} bodies in {} s",
                     quota.count, quota.per_seconds

@@ -100,12 +100,32 @@ pub(crate) fn wait_for_up(prometheus: &Neighbour, up: &str) {
 
 /// Starts an Alertmanager that tells a webhook at once.
 pub(crate) fn alertmanager(folder: &Path, webhook: &str) -> Neighbour {
+    alertmanager_with(folder, &Receivers { webhook: webhook.to_owned(), pagerduty: None })
+}
+
+/// Whom an Alertmanager tells.
+pub(crate) struct Receivers {
+    pub(crate) webhook: String,
+    /// The address of `/v2/enqueue` of whoever takes its pages.
+    pub(crate) pagerduty: Option<String>,
+}
+
+/// Starts an Alertmanager that tells all of these at once.
+pub(crate) fn alertmanager_with(folder: &Path, receivers: &Receivers) -> Neighbour {
+    let webhook = &receivers.webhook;
+    let pages = receivers.pagerduty.iter().map(|url| {
+        format!(
+            "pagerduty_configs: [{{url: '{url}', routing_key: a-routing-key, send_resolved: true}}]"
+        )
+    });
+    let pages: String = pages.collect();
     let configuration = format!(
         "
 route: {{receiver: next, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}
 receivers:
   - name: next
     webhook_configs: [{{url: '{webhook}', send_resolved: true}}]
+    {pages}
 "
     );
     fs::write(folder.join("alertmanager.yml"), configuration).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry};
 use crate::domain::alert::{Alert, Grouping, service_of};
-use crate::domain::event::CorrelationDomain;
+use crate::domain::event::{CorrelationDomain, ReceivedAlert};
 use crate::domain::execution::Context;
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::planted::{self, Bug};
@@ -25,6 +25,27 @@ pub(in crate::domain) struct Opening<'a> {
     pub(in crate::domain) group: &'a Labels,
     /// Why no other incident takes the alert.
     pub(in crate::domain) grouping: &'a Grouping,
+}
+
+impl Alert {
+    /// Takes over the texts that a source tells. Some tools tell nothing at the end but what is over.
+    pub(in crate::domain) fn take_texts(
+        &mut self,
+        now: Timestamp,
+        received: &ReceivedAlert,
+        is_firing: bool,
+    ) {
+        let tells = is_firing || received.identity.is_none();
+        let tells_texts = tells || !received.annotations.is_empty();
+        if tells_texts && self.annotations != received.annotations {
+            self.annotations = received.annotations.clone();
+            self.updated_at = now;
+        }
+        let tells_link = tells || !received.generator_url.is_empty();
+        if tells_link && self.generator_url != received.generator_url {
+            self.generator_url = received.generator_url.clone();
+        }
+    }
 }
 
 impl State {
