@@ -7,6 +7,7 @@
 mod alertmanager_v2;
 mod alertmanager_webhook;
 mod body;
+mod cloudevents;
 mod coalesce;
 mod details;
 mod guess;
@@ -18,6 +19,7 @@ mod orders;
 mod pagerduty_events;
 mod payload;
 mod quota;
+mod seen;
 mod signature;
 mod validate;
 mod webhook;
@@ -59,6 +61,7 @@ pub struct Door {
     coalescer: Coalescer,
     sources: webhook::Sources,
     keys: Keys,
+    seen: seen::Seen,
     /// Where the steady clock began.
     opened_at: Instant,
 }
@@ -67,7 +70,7 @@ pub struct Door {
 pub fn routes(door: Arc<Door>) -> Router {
     Router::new()
         .route("/api/v2/alerts", post(alertmanager_v2::post_alerts))
-        .route("/ingest/{source}", post(webhook::post))
+        .route("/ingest/{source}", post(webhook::post).options(cloudevents::handshake))
         .route("/v2/enqueue", post(pagerduty_events::enqueue))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(door)
@@ -95,6 +98,27 @@ pub fn read_webhook(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
 pub fn read_pagerduty_event(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
     let event = pagerduty_events::read(body).map_err(|it| it.errors.join("; "))?;
     Ok(webhook::delivery(&vec![Ok(event.mapped_for(pagerduty_events::SOURCE))], now))
+}
+
+/// Reads the body of `POST /ingest/cloudevents` with this content type, where no mapping is declared.
+/// Fails with a reason when it holds no events.
+pub fn read_cloudevents(
+    body: &[u8],
+    content_type: &str,
+    now: Timestamp,
+) -> Result<Delivery, String> {
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    let mut entries = Vec::new();
+    for event in cloudevents::events(&headers, body)? {
+        match event {
+            Ok(event) => entries.extend(cloudevents::entries(&event, now)),
+            Err(reason) => entries.push(Err(reason)),
+        }
+    }
+    Ok(webhook::delivery(&entries, now))
 }
 
 /// What a body of a webhook of any tool most likely means, entry by entry, or why an entry is refused.
@@ -146,6 +170,7 @@ impl Door {
             coalescer: Coalescer::new(),
             sources: webhook::Sources::default(),
             keys,
+            seen: seen::Seen::new(),
             opened_at: Instant::now(),
         }
     }

@@ -24,8 +24,9 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("any_webhook", read_any_webhook),
+    ("cloudevents", read_cloudevents),
     ("condition", read_condition),
     ("duration", read_duration),
     ("matcher", read_matcher),
@@ -70,6 +71,15 @@ pub fn read_pagerduty_event(bytes: &[u8]) {
     if let Ok(delivery) = ingest::read_pagerduty_event(bytes, now()) {
         assert_eq!(delivery.alerts.len() + delivery.rejected.len(), 1);
         check_delivery(&delivery);
+    }
+}
+
+/// The body of `POST /ingest/cloudevents`, one event and a batch.
+pub fn read_cloudevents(bytes: &[u8]) {
+    for mode in ["application/cloudevents+json", "application/cloudevents-batch+json"] {
+        if let Ok(delivery) = ingest::read_cloudevents(bytes, mode, now()) {
+            check_delivery(&delivery);
+        }
     }
 }
 

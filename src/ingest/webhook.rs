@@ -5,7 +5,8 @@ use super::mapped::{Kind, Mapped};
 use super::mapping::{Entries, Mapper};
 use super::quota::{self, Quotas};
 use super::{
-    Delivery, Door, Failure, alertmanager_webhook, answer_error, body, guess, signature, validate,
+    Delivery, Door, Failure, alertmanager_webhook, answer_error, body, cloudevents, guess,
+    signature, validate,
 };
 use crate::config;
 use crate::domain::event::RejectedAlert;
@@ -18,6 +19,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -34,7 +36,7 @@ type Declared = (Arc<RuleSet>, BTreeMap<String, Arc<Known>>);
 
 /// A source, ready to work.
 pub(super) struct Known {
-    mapper: Result<Mapper, String>,
+    pub(super) mapper: Result<Mapper, String>,
     /// How a sender shows that he may send, and the secret; empty = it cannot be read.
     pub(super) proof: Option<(Proof, String)>,
     pub(super) quota: Option<Quota>,
@@ -57,7 +59,7 @@ fn known(source: &Source) -> (String, Arc<Known>) {
 }
 
 impl Sources {
-    fn find(&self, rules: &Arc<RuleSet>, name: &str) -> Option<Arc<Known>> {
+    pub(super) fn find(&self, rules: &Arc<RuleSet>, name: &str) -> Option<Arc<Known>> {
         self.declared(rules).1.get(name).or_else(|| BUILT_IN.get(name)).cloned()
     }
 
@@ -82,7 +84,7 @@ impl Sources {
 }
 
 /// Why a body is not taken: status, code, message, what to try.
-type Refusal = (StatusCode, &'static str, String, &'static str);
+pub(super) type Refusal = (StatusCode, &'static str, String, &'static str);
 
 pub(super) async fn post(
     State(door): State<Arc<Door>>,
@@ -103,27 +105,49 @@ pub(super) async fn post(
     if source == alertmanager_webhook::SOURCE {
         return alertmanager_webhook::post(&door, &headers, &body).await;
     }
-    match door.entries(&source, &headers, &body) {
-        Ok(entries) => deliver(&door, &source, &entries).await,
-        Err((wait, (status, code, message, hint))) => {
-            let mut answer = answer_error((status, code), &message, hint);
-            if let Some(seconds) = wait {
-                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            answer
-        }
+    if source == cloudevents::SOURCE {
+        return cloudevents::post(&door, &headers, &body).await;
     }
+    let entries = match door.entries(&source, &headers, &body) {
+        Ok(entries) => entries,
+        Err(refusal) => return answer_refusal(&refusal),
+    };
+    let number = NUMBERS.iter().map(|it| text_of(&headers, it)).find(|it| !it.is_empty());
+    let sender = format!("source {source}");
+    if number.as_ref().is_some_and(|it| door.seen.has((&sender, it))) {
+        let body = json!({"status": "ok", "alerts": 0, "left_out": 0, "duplicate": true});
+        return Json(body).into_response();
+    }
+    let answer = deliver(&door, &source, &entries).await;
+    if let Some(number) = number.filter(|_| was_taken(&answer)) {
+        door.seen.remember((&sender, &number));
+    }
+    answer
+}
+
+/// Headers in which senders number their deliveries.
+const NUMBERS: [&str; 3] = ["idempotency-key", "webhook-id", "x-github-delivery"];
+
+/// Whether an answer to a delivery is the last word on it.
+pub(super) fn was_taken(answer: &Response) -> bool {
+    answer.status() != StatusCode::SERVICE_UNAVAILABLE
+}
+
+/// Why a body may not come in, with the seconds to wait where waiting helps.
+pub(super) type Turned = (Option<u64>, Refusal);
+
+pub(super) fn answer_refusal((wait, (status, code, message, hint)): &Turned) -> Response {
+    let mut answer = answer_error((*status, code), message, hint);
+    if let Some(seconds) = wait {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+    }
+    answer
 }
 
 impl Door {
     /// What a body of a source becomes, if it may come in. Fails with the seconds to wait, where
     /// waiting helps, and the refusal.
-    fn entries(
-        &self,
-        source: &str,
-        headers: &HeaderMap,
-        body: &Bytes,
-    ) -> Result<Entries, (Option<u64>, Refusal)> {
+    fn entries(&self, source: &str, headers: &HeaderMap, body: &Bytes) -> Result<Entries, Turned> {
         let now = Timestamp::now();
         let known = if source == guess::NAME {
             None
@@ -153,13 +177,13 @@ impl Door {
     }
 
     /// Whether a sender may send, and may send now.
-    fn admit(
+    pub(super) fn admit(
         &self,
         source: &str,
         known: &Known,
         request: (&HeaderMap, &[u8]),
         now: Timestamp,
-    ) -> Result<(), (Option<u64>, Refusal)> {
+    ) -> Result<(), Turned> {
         if let Some((proof, secret)) = &known.proof {
             signature::check(proof, secret, request, now).map_err(|reason| {
                 tracing::warn!(source, reason, "a body was refused");
@@ -224,7 +248,7 @@ pub(super) fn delivery(entries: &Entries, now: Timestamp) -> Delivery {
     delivery
 }
 
-async fn deliver(door: &Door, source: &str, entries: &Entries) -> Response {
+pub(super) async fn deliver(door: &Door, source: &str, entries: &Entries) -> Response {
     let left_out: Vec<&Mapped> =
         entries.iter().flatten().filter(|it| it.kind != Kind::Alert).collect();
     for it in &left_out {
@@ -234,8 +258,7 @@ async fn deliver(door: &Door, source: &str, entries: &Entries) -> Response {
     match door.take(source, |now| Ok::<_, ()>(delivery(entries, now))).await {
         Ok(rejected) if rejected.is_empty() => {
             let (alerts, left_out) = (entries.len() - left_out.len(), left_out.len());
-            Json(serde_json::json!({"status": "ok", "alerts": alerts, "left_out": left_out}))
-                .into_response()
+            Json(json!({"status": "ok", "alerts": alerts, "left_out": left_out})).into_response()
         }
         Ok(rejected) => answer_error(
             (StatusCode::BAD_REQUEST, "alerts_refused"),
@@ -263,7 +286,7 @@ fn text_of(headers: &HeaderMap, name: &str) -> String {
 }
 
 /// The headers for a mapping, without those that may hold a secret.
-fn texts_of(headers: &HeaderMap) -> BTreeMap<String, String> {
+pub(super) fn texts_of(headers: &HeaderMap) -> BTreeMap<String, String> {
     const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
     let texts = headers.iter().filter_map(|(name, value)| {
         let name = name.as_str();

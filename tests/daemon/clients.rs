@@ -147,3 +147,65 @@ fn a_routing_key_is_a_token_or_that_of_a_source() {
     sources.sort();
     assert_eq!(sources, [r#"["pagerduty_events"]"#, r#"["shop-team"]"#]);
 }
+
+#[test]
+fn cloudevents_come_in_each_mode_and_once() {
+    let daemon = Daemon::start(BY_SERVICE);
+    client(&daemon, "cloud_events.py", &["fire"]);
+    let alert = the_alert(&daemon, "firing");
+    assert_eq!(alert["labels"]["alertname"], "db-1: Disk almost full");
+    assert_eq!(
+        (&alert["labels"]["host"], &alert["labels"]["severity"]),
+        (&json!("db-1"), &json!("error"))
+    );
+    assert_eq!(alert["annotations"]["event_subject"], "db-1 \u{e4}");
+    assert_eq!(alert["sources"], json!(["cloudevents"]));
+    daemon.incident_becomes("open", SOON);
+    let daemon = Daemon::start(BY_SERVICE);
+    client(&daemon, "cloud_events.py", &["resolve"]);
+    let alert = the_alert(&daemon, "resolved");
+    assert_eq!(alert["count"], 1);
+}
+
+#[test]
+fn a_declared_source_says_what_cloudevents_mean() {
+    let rules = "
+sources:
+  - name: cloudevents
+    map:
+      status: \"body.type == 'up' ? 'resolved' : 'firing'\"
+      title: body.data.what
+      fingerprint: [body.source, body.subject]
+";
+    let daemon = Daemon::start(rules);
+    let send = |kind: &str| {
+        let event = json!({"specversion": "1.0", "id": kind, "source": "s", "subject": "x",
+            "type": kind, "data": {"what": "Shop"}});
+        let headers = [("content-type", "application/cloudevents+json")];
+        let body = event.to_string();
+        let reply = daemon.send("POST", "/ingest/cloudevents", &headers, body.as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    };
+    send("down");
+    assert_eq!(the_alert(&daemon, "firing")["labels"], json!({"alertname": "Shop"}));
+    send("up");
+    the_alert(&daemon, "resolved");
+}
+
+#[test]
+fn a_delivery_that_comes_again_is_taken_once() {
+    let daemon = Daemon::start(BY_SERVICE);
+    let send = |number: &str, state: &str| {
+        let body = json!({"monitor": "Checkout", "severity": "major", "state": state}).to_string();
+        let headers = [("content-type", "application/json"), ("idempotency-key", number)];
+        let reply = daemon.send("POST", "/ingest/guess", &headers, body.as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.json()
+    };
+    assert_eq!(send("1", "triggered")["alerts"], 1);
+    assert_eq!(send("2", "resolved")["alerts"], 1);
+    assert_eq!(send("1", "triggered")["duplicate"], true);
+    assert_eq!(the_alert(&daemon, "resolved")["count"], 1);
+    assert_eq!(send("3", "triggered")["alerts"], 1);
+    assert_eq!(the_alert(&daemon, "firing")["count"], 2);
+}
