@@ -14,6 +14,8 @@ mod duration;
 mod expression;
 mod fields;
 mod files;
+mod inhibition;
+mod maintenance;
 pub mod mapping;
 mod notification;
 mod reader;
@@ -26,6 +28,7 @@ mod settings;
 mod silence;
 mod source;
 mod step;
+mod time_interval;
 mod watch;
 mod yaml;
 

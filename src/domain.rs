@@ -9,8 +9,11 @@ pub mod correlation;
 pub mod effect;
 pub mod event;
 pub mod execution;
+mod hold;
 pub mod incident;
+mod inhibition;
 pub mod label;
+pub mod maintenance;
 pub mod matcher;
 pub mod notification;
 pub mod planted;
@@ -23,6 +26,7 @@ pub mod silence;
 pub mod source;
 mod stored_time;
 pub mod template;
+pub mod time_interval;
 pub mod timer;
 
 use jiff::Timestamp;
@@ -106,6 +110,8 @@ pub struct State {
     pub memory: Memory,
     /// The incidents of each rule and group that are not closed.
     groups: correlation::Groups,
+    /// The firing alerts that inhibit or can be inhibited.
+    inhibitions: inhibition::Inhibitions,
     /// When each object wants to be looked at again.
     timers: timer::Timers,
     /// What changed since the last [`State::take_changes`].
@@ -147,6 +153,12 @@ pub struct Memory {
     /// Every silence that began or ended up to this time has had its effect on the alerts.
     #[serde(default)]
     pub silences_seen_at: Option<Timestamp>,
+    /// Every maintenance window that began or ended up to this time has had its effect.
+    #[serde(default)]
+    pub maintenance_seen_at: Option<Timestamp>,
+    /// The flexible maintenance windows that an alert has begun, by name.
+    #[serde(default)]
+    pub maintenance_begun: BTreeMap<String, maintenance::Begun>,
     /// The groups of merged incidents, by the incident that is gone.
     #[serde(default)]
     pub followed: BTreeMap<IncidentId, correlation::Followed>,
@@ -347,6 +359,7 @@ impl State {
             #[cfg(any(test, feature = "planted-bugs"))]
             Event::Explosion => panic!("planted for a test"),
         }
+        self.look_at_inhibited_again(now);
         self.tell_facts(now);
         self.write_moves(now);
         std::mem::take(&mut self.turn)

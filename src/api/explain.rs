@@ -1,5 +1,6 @@
 //! Why: the stages that led to a verdict, as sentences with the rule that decided.
 
+mod holds;
 mod objects;
 
 use super::Context;
@@ -121,7 +122,7 @@ async fn show(
                 Some(incident) => around(&context, incident).await?,
                 None => Around::default(),
             };
-            around.silences = silences_in_files(&context, &alert).await?;
+            around.silences = holds_in_files(&context, &alert).await?;
             explain_alert(&alert, incident.as_ref(), &around)
         }
     };
@@ -138,21 +139,20 @@ fn unknown(id: &str) -> ApiError {
 struct Around {
     executions: Vec<Execution>,
     notifications: Vec<Notification>,
-    /// The places of silences that files declare.
+    /// The places of silences and maintenance windows that files declare.
     silences: Vec<Arc<RuleRef>>,
 }
 
-/// Where the silences of an alert are written, as far as files declare them.
-async fn silences_in_files(
-    context: &Context,
-    alert: &Alert,
-) -> Result<Vec<Arc<RuleRef>>, ApiError> {
-    if alert.decision.silenced_by.is_empty() {
+/// Where the silences and maintenance windows of an alert are written, as far as files declare them.
+async fn holds_in_files(context: &Context, alert: &Alert) -> Result<Vec<Arc<RuleRef>>, ApiError> {
+    if !alert.decision.is_held() {
         return Ok(Vec::new());
     }
-    let holds = |name: &str| alert.decision.silenced_by.iter().any(|it| **it == *name);
+    let all = || alert.decision.silenced_by.iter().chain(alert.decision.maintenance());
+    let holds = |name: &str| all().any(|it| **it == *name);
     let look = |state: &Domain| {
         let rules = state.rules.silences.iter().map(|it| it.rule.clone());
+        let rules = rules.chain(state.rules.maintenance.iter().map(|it| it.rule.clone()));
         rules.filter(|it| holds(&it.name)).collect()
     };
     Ok(context.handle.read(look).await?)
@@ -200,6 +200,13 @@ pub(super) fn why_alert(alert: &Alert) -> String {
     match alert.disposition() {
         Disposition::Refreshed => "it was known already, and nothing about it is new".to_owned(),
         Disposition::Silenced => format!("held back by the silence {}", silences()),
+        Disposition::Inhibited => match alert.decision.inhibited_by() {
+            Some(it) => holds::why_inhibited(it),
+            None => "held back by another alert".to_owned(),
+        },
+        Disposition::InMaintenance => {
+            format!("held back by the maintenance {}", alert.decision.maintenance().join(", "))
+        }
         Disposition::Joined => format!("joined {incident}{}: {}", rule(), why_grouped(alert)),
         Disposition::Opened => format!("opened {incident}{}: {}", rule(), why_grouped(alert)),
         Disposition::Reopened => {
@@ -242,17 +249,22 @@ fn why_grouped(alert: &Alert) -> String {
 
 /// Tells an alert's way through the stages.
 fn explain_alert(alert: &Alert, incident: Option<&Incident>, around: &Around) -> Explanation {
-    let mut stages = vec![received(alert), deduplicated(alert), silenced(alert, &around.silences)];
-    let is_silenced = alert.decision.disposition == Disposition::Silenced;
-    if !is_silenced {
+    let mut stages =
+        vec![received(alert), deduplicated(alert), holds::silenced(alert, &around.silences)];
+    stages.extend(alert.decision.inhibited_by().map(holds::inhibited));
+    stages.extend(
+        alert.decision.maintenance().iter().map(|it| holds::in_maintenance(it, &around.silences)),
+    );
+    let is_held = alert.decision.disposition.is_held();
+    if !is_held {
         stages.push(correlated(alert));
         stages.extend(incident.map(objects::incident_stage));
         stages.extend(around.executions.iter().map(objects::runbook_stage));
         stages.extend(around.notifications.iter().map(objects::notify_stage));
     }
     stages.extend(ended(alert));
-    let left_out = if is_silenced {
-        vec!["a silenced alert is not correlated, and nobody is told of it".to_owned()]
+    let left_out = if is_held {
+        vec!["an alert that is held back is not correlated, and nobody is told of it".to_owned()]
     } else {
         objects::left_out(around)
     };
@@ -281,26 +293,6 @@ fn deduplicated(alert: &Alert) -> Stage {
     Stage::new("deduplicate", verdict).evidence("labels", DECISIVE, detail)
 }
 
-fn silenced(alert: &Alert, in_files: &[Arc<RuleRef>]) -> Stage {
-    let decision = &alert.decision;
-    let checked = decision.silences_checked;
-    if decision.silenced_by.is_empty() {
-        let verdict = match checked {
-            0 => "not silenced: no silence was active".to_owned(),
-            1 => "not silenced: the only active silence does not match".to_owned(),
-            _ => format!("not silenced: none of {checked} active silences matches"),
-        };
-        return Stage::new("silence", verdict);
-    }
-    let held = decision.disposition == Disposition::Silenced;
-    let verdict = if held { "silenced" } else { "matched by a silence, but not held back" };
-    let stage = Stage::new("silence", verdict);
-    let stage = in_files.iter().take(1).fold(stage, |stage, it| stage.rule(it));
-    decision.silenced_by.iter().fold(stage, |stage, it| {
-        stage.evidence("silence", DECISIVE, format!("the silence {it} matches its labels"))
-    })
-}
-
 fn correlated(alert: &Alert) -> Stage {
     let verdict = match alert.decision.disposition {
         Disposition::Opened => format!("opened {}", incident_name(alert)),
@@ -308,6 +300,8 @@ fn correlated(alert: &Alert) -> Stage {
         Disposition::Joined => format!("joined {}", incident_name(alert)),
         Disposition::Refreshed
         | Disposition::Silenced
+        | Disposition::Inhibited
+        | Disposition::InMaintenance
         | Disposition::Resolved
         | Disposition::Expired
         | Disposition::Rejected => format!("in {}", incident_name(alert)),

@@ -59,6 +59,7 @@ pub(super) fn alert() -> Alert {
             disposition: Disposition::Opened,
             silenced_by: vec!["5e1f".into()],
             silences_checked: 2,
+            held: None,
             rule: Some(rule("web", 7)),
             grouping: Some(Grouping::First),
         },
@@ -134,6 +135,9 @@ pub(super) fn silence() -> Silence {
         created_by: "ada".to_owned(),
         comment: "planned work".to_owned(),
         from_file: false,
+        time_intervals: Vec::new(),
+        alert_count: 3,
+        warned_at: None,
     }
 }
 

@@ -75,6 +75,7 @@ fn occasions(reader: &mut Reader<'_>, node: &Node) -> Vec<Occasion> {
         Occasion::Breached,
         Occasion::ApprovalNeeded,
         Occasion::ProblemProposed,
+        Occasion::SilenceExpiring,
     ]
     .map(|it| (it.as_str(), it));
     let items = reader.list(node);

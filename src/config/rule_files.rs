@@ -7,7 +7,8 @@ use super::reader::{Reader, Source};
 use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
-    Checked, correlation, detection, notification, runbook, service_level, silence, source, step,
+    Checked, correlation, detection, inhibition, maintenance, notification, runbook, service_level,
+    silence, source, step, time_interval,
 };
 use crate::domain::rules::{Mode, RuleSet};
 use jiff::Timestamp;
@@ -17,11 +18,14 @@ const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 const DEFAULT_NAMES: [&str; 2] = ["default", "built-in default"];
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 10] = [
+pub(super) const LISTS: [&str; 13] = [
+    "time_intervals",
     "correlations",
     "priorities",
     "sla_policies",
+    "inhibitions",
     "silences",
+    "maintenance",
     "receivers",
     "routes",
     "runbooks",
@@ -30,8 +34,7 @@ pub(super) const LISTS: [&str; 10] = [
     "tests",
 ];
 /// The lists that a later version will know.
-const LATER: [&str; 6] =
-    ["time_intervals", "heartbeats", "inhibitions", "maintenance", "freezes", "slos"];
+const LATER: [&str; 3] = ["heartbeats", "freezes", "slos"];
 
 /// What the files say.
 pub(super) struct Collected {
@@ -70,6 +73,7 @@ pub(super) fn collect(files: Files, surroundings: &Surroundings<'_>) -> Checked<
         step::check_destinations(&mut reader, http_allow);
     }
     add_built_in(&mut reader, &mut collected.rules);
+    time_interval::resolve(&mut collected.rules);
     collected.rules.revision = revision;
     collected.rules.mode = surroundings.mode;
     collected.rules.resolve_timeout_seconds = RESOLVE_TIMEOUT_SECONDS;
@@ -115,10 +119,7 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
         rules.sla_policies.push(service_level::policy(reader, node)?);
         Some(())
     });
-    each(reader, &mut fields, "silences", |reader, node| {
-        rules.silences.push(silence::silence(reader, node)?);
-        Some(())
-    });
+    read_suppression(reader, &mut fields, rules);
     each(reader, &mut fields, "receivers", |reader, node| {
         rules.receivers.push(notification::receiver(reader, node)?);
         Some(())
@@ -148,6 +149,26 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
         fields.later(reader, name);
     }
     fields.finish(reader);
+}
+
+/// Reads what holds alerts back.
+fn read_suppression(reader: &mut Reader<'_>, fields: &mut Fields<'_>, rules: &mut RuleSet) {
+    each(reader, fields, "time_intervals", |reader, node| {
+        rules.time_intervals.push(time_interval::time_intervals(reader, node)?);
+        Some(())
+    });
+    each(reader, fields, "inhibitions", |reader, node| {
+        rules.inhibitions.push(inhibition::inhibition(reader, node)?);
+        Some(())
+    });
+    each(reader, fields, "silences", |reader, node| {
+        rules.silences.push(silence::silence(reader, node)?);
+        Some(())
+    });
+    each(reader, fields, "maintenance", |reader, node| {
+        rules.maintenance.push(maintenance::maintenance(reader, node)?);
+        Some(())
+    });
 }
 
 /// Reads each entry of a list that may be left out.

@@ -3,7 +3,8 @@
 use super::code::Code;
 use super::fields::Fields;
 use super::reader::Reader;
-use super::yaml::{Node, Value};
+use super::yaml::Node;
+use super::{maintenance, time_interval};
 use crate::domain::rules::SilenceRule;
 use jiff::Timestamp;
 
@@ -11,23 +12,13 @@ use jiff::Timestamp;
 pub(super) fn silence(reader: &mut Reader<'_>, node: &Node) -> Option<SilenceRule> {
     let mut fields = Fields::open(reader, node)?;
     let rule = reader.name("silence", &mut fields);
-    let matchers_node = fields.required(reader, "matchers");
-    let matchers = reader.matchers(matchers_node);
-    if let Some(node) = matchers_node
-        && matches!(&node.value, Value::List(items) if items.is_empty())
-    {
-        reader.report_hint(
-            node.place,
-            Code::BadValue,
-            "a silence without matchers would mute everything",
-            "to mute everything on purpose, write `matchers: ['alertname=~\".+\"']`",
-        );
-    }
+    let matchers = maintenance::muting_matchers(reader, &mut fields, "a silence");
     let mut text = |reader: &mut Reader<'_>, name| match fields.required(reader, name) {
         Some(node) => reader.filled_text(node),
         None => String::new(),
     };
     let (owner, reason) = (text(reader, "owner"), text(reader, "reason"));
+    let time_intervals = time_interval::named(reader, &mut fields, "time_intervals");
     let before = reader.findings.len();
     let mut time = |reader: &mut Reader<'_>, name| match fields.required(reader, name) {
         Some(node) => (reader.timestamp(node), node.place),
@@ -45,5 +36,5 @@ pub(super) fn silence(reader: &mut Reader<'_>, node: &Node) -> Option<SilenceRul
         }
     }
     fields.finish(reader);
-    Some(SilenceRule { rule, matchers, owner, reason, starts_at, ends_at })
+    Some(SilenceRule { rule, matchers, owner, reason, starts_at, ends_at, time_intervals })
 }

@@ -1,10 +1,13 @@
 //! Alerts: one firing condition on one labelled thing, and what became of each.
 
+mod decision;
+
+pub use decision::{Decision, Disposition, Grouping, Held, Inhibitor};
+
 use super::event::{AlertBatch, Ends, ReceivedAlert};
 use super::incident::IncidentId;
 use super::label::{Fingerprint, Labels};
 use super::planted::{self, Bug};
-use super::rules::RuleRef;
 use super::{Closed, Count, Moved, ObjectKey, PAGE_ALERTS_MAX, State, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,56 +36,6 @@ impl AlertState {
     }
 }
 
-/// How an alert's way through the stages ended; always exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Disposition {
-    /// Known already; nothing new.
-    Refreshed,
-    /// A silence holds it back.
-    Silenced,
-    /// It joined an incident that was open.
-    Joined,
-    /// It opened an incident.
-    Opened,
-    /// It opened a resolved incident again.
-    Reopened,
-    /// It is over.
-    Resolved,
-    /// Its sources fell silent.
-    Expired,
-    /// It was refused.
-    Rejected,
-}
-
-impl Disposition {
-    /// All of them, for metrics.
-    pub const ALL: [Self; 8] = [
-        Self::Refreshed,
-        Self::Silenced,
-        Self::Joined,
-        Self::Opened,
-        Self::Reopened,
-        Self::Resolved,
-        Self::Expired,
-        Self::Rejected,
-    ];
-
-    /// The word for it in JSON and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Refreshed => "refreshed",
-            Self::Silenced => "silenced",
-            Self::Joined => "joined",
-            Self::Opened => "opened",
-            Self::Reopened => "reopened",
-            Self::Resolved => "resolved",
-            Self::Expired => "expired",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
 /// What one source says of an alert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -96,62 +49,6 @@ pub struct Report {
     /// When it last spoke.
     #[serde(with = "super::stored_time")]
     pub received_at: Timestamp,
-}
-
-/// Why an alert ended where it did: the facts from which `explain` makes its sentences. Kept
-/// small, because every alert has one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Decision {
-    /// When it was made.
-    #[serde(with = "super::stored_time")]
-    pub at: Timestamp,
-    /// What was decided when the alert last began to fire.
-    pub disposition: Disposition,
-    /// The silences that held it back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub silenced_by: Vec<Arc<str>>,
-    /// How many silences were active and looked at.
-    pub silences_checked: u32,
-    /// The grouping rule that decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<Arc<RuleRef>>,
-    /// Why it went into that incident.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grouping: Option<Grouping>,
-}
-
-/// Why an alert went into its incident.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Grouping {
-    /// No open incident had the same rule and group.
-    First,
-    /// The last one with the same rule and group had taken no alert for too long, or was too old.
-    WindowOver {
-        /// That incident.
-        previous: IncidentId,
-        /// Seconds since it last took an alert.
-        gap_seconds: u64,
-        /// Seconds since its first alert.
-        age_seconds: u64,
-    },
-    /// An open incident has the same rule and group.
-    SameGroup {
-        /// Seconds since it last took an alert.
-        gap_seconds: u64,
-    },
-    /// The alert was in this incident before, and the incident is not closed.
-    Returned,
-    /// A resolved incident has the same rule and group, and may still be opened again.
-    ReopenWindow {
-        /// Seconds since it was resolved.
-        resolved_seconds: u64,
-    },
-    /// A person moved it.
-    Moved {
-        /// Who.
-        by: String,
-    },
 }
 
 /// One firing condition on one labelled thing.
@@ -238,7 +135,10 @@ impl State {
         for _ in &batch.rejected {
             self.turn.counts.push(Count::Alert(Disposition::Rejected));
         }
-        for received in &batch.alerts {
+        // What can inhibit goes first, so that the order within a delivery does not matter.
+        let (first, then): (Vec<_>, Vec<_>) =
+            batch.alerts.iter().partition(|it| self.can_inhibit(&it.labels));
+        for received in first.into_iter().chain(then) {
             let disposition = self.receive(now, &batch.source, received);
             self.turn.counts.push(Count::Alert(disposition));
         }
@@ -350,6 +250,7 @@ impl State {
                 disposition: Disposition::Resolved,
                 silenced_by: Vec::new(),
                 silences_checked: 0,
+                held: None,
                 rule: None,
                 grouping: None,
             },
@@ -367,33 +268,7 @@ impl State {
             alert.updated_at = now;
             alert.count += 1;
         }
-    }
-
-    /// Decides what an alert that begins to fire, or is no longer held back, leads to.
-    pub(super) fn decide(&mut self, now: Timestamp, fingerprint: Fingerprint) -> Disposition {
-        let (silenced_by, silences_checked) = self.silences_for(now, fingerprint);
-        let (disposition, rule, grouping) = if silenced_by.is_empty() {
-            let (disposition, rule, grouping) = self.correlate(now, fingerprint);
-            (disposition, Some(rule), Some(grouping))
-        } else {
-            self.fires_again_silenced(now, fingerprint);
-            (Disposition::Silenced, None, None)
-        };
-        if let Some(alert) = self.alerts.get_mut(&fingerprint) {
-            alert.decision =
-                Decision { at: now, disposition, silenced_by, silences_checked, rule, grouping };
-        }
-        self.touch_alert(now, fingerprint);
-        disposition
-    }
-
-    /// A silenced alert opens and joins nothing, but one that is a member of an open incident
-    /// still counts there: what is muted is not over.
-    fn fires_again_silenced(&mut self, now: Timestamp, fingerprint: Fingerprint) {
-        let incident = self.alerts.get(&fingerprint).and_then(|it| it.incident);
-        if let Some(incident) = incident.filter(|it| self.incidents.contains_key(it)) {
-            self.member_fires(now, incident);
-        }
+        self.index_inhibition(fingerprint, true);
     }
 
     /// An alert is over.
@@ -405,6 +280,7 @@ impl State {
         word: &Word,
     ) -> Disposition {
         let ended = word.ends_at.unwrap_or(now).min(now);
+        self.index_inhibition(fingerprint, false);
         if let Some(alert) = self.alerts.get_mut(&fingerprint) {
             alert.state = state;
             alert.ends_at = Some(ended);
@@ -437,6 +313,8 @@ impl State {
             }
         }
         if alert.reports.iter().any(|it| it.firing) {
+            // A rule may have waited long enough for another alert to inhibit this one.
+            self.look_again(now, [fingerprint]);
             self.touch_alert(now, fingerprint);
             return;
         }

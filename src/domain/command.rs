@@ -2,6 +2,7 @@
 
 use super::event::Command;
 use super::execution::ExecutionState;
+use super::label::Fingerprint;
 use super::planted::{self, Bug};
 use super::rules::RuleSet;
 use super::silence::Silence;
@@ -73,6 +74,9 @@ impl State {
             created_by: created_by.clone(),
             comment: comment.clone(),
             from_file: false,
+            time_intervals: Vec::new(),
+            alert_count: 0,
+            warned_at: None,
         };
         self.set_silence(now, silence, replaces.as_deref())
     }
@@ -91,11 +95,21 @@ impl State {
         if planted::is(Bug::ReloadHalfDone) {
             Arc::make_mut(&mut rules).correlations.clone_from(&self.rules.correlations);
         }
+        let holds_differ = self.rules.inhibitions != rules.inhibitions
+            || self.rules.maintenance != rules.maintenance;
         self.rules = rules;
         self.changes.objects.insert(ObjectKey::Rules);
+        if holds_differ {
+            self.rebuild_inhibitions();
+            self.forget_maintenance();
+        }
         self.load_file_silences(now);
+        if holds_differ {
+            let alerts: Vec<Fingerprint> = self.alerts.keys().copied().collect();
+            self.look_again(now, alerts);
+        }
         self.note_new_detections(now);
-        self.set_detection_timers(now);
+        self.set_rule_timers(now);
     }
 
     /// Whether a runbook is at work; for a calm stop.

@@ -46,6 +46,7 @@ impl State {
             state.put_back(object);
         }
         state.rebuild_groups();
+        state.rebuild_inhibitions();
         state.rebuild_timers(last_turn_at);
         state.changes = Changes::default();
         state

@@ -6,6 +6,7 @@
 use super::matcher::Matchers;
 use super::service_level::TargetKind;
 use super::source::Source;
+use super::time_interval::TimeIntervals;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,6 +69,15 @@ pub struct RuleSet {
     pub runbooks: Vec<Runbook>,
     /// When and how recurring problems are looked for.
     pub problem_detection: Vec<ProblemDetection>,
+    /// Times under a name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<Arc<TimeIntervals>>,
+    /// Which alerts hold back others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inhibitions: Vec<Inhibition>,
+    /// When alerts are expected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<MaintenanceRule>,
     /// Webhooks that files declare.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
@@ -136,6 +146,53 @@ pub struct SilenceRule {
     pub starts_at: Timestamp,
     /// Until when.
     pub ends_at: Timestamp,
+    /// If any, it holds only within them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<Arc<TimeIntervals>>,
+}
+
+/// Which alerts hold back others, as in Alertmanager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inhibition {
+    /// Name and place.
+    pub rule: Arc<RuleRef>,
+    /// All must hold on the alert that inhibits.
+    pub source_matchers: Matchers,
+    /// All must hold on the alert that is inhibited.
+    pub target_matchers: Matchers,
+    /// Labels of the source and of the target that must have equal values; an absent label counts
+    /// as empty. No label of the target stands twice.
+    pub equal: Vec<(String, String)>,
+    /// A target goes on its way when no source has fired for this long, in seconds.
+    #[serde(default)]
+    pub wait_seconds: u32,
+}
+
+/// When alerts are expected, because somebody works on the thing. It has `time_intervals`, or a
+/// start and an end, or both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MaintenanceRule {
+    /// Name and place.
+    pub rule: Arc<RuleRef>,
+    /// All must hold for an alert to be expected.
+    pub matchers: Matchers,
+    /// Who does it.
+    pub owner: String,
+    /// What is done.
+    pub reason: String,
+    /// From when on.
+    #[serde(default)]
+    pub starts_at: Option<Timestamp>,
+    /// Until when.
+    #[serde(default)]
+    pub ends_at: Option<Timestamp>,
+    /// If any, only within them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<Arc<TimeIntervals>>,
+    /// It begins, within its time, with the first alert that begins to fire, and lasts so many
+    /// seconds; `None` = it lasts as long as its time.
+    #[serde(default)]
+    pub flexible_seconds: Option<u32>,
 }
 
 /// A text that must not be shown: in the file itself, in another file, or in the environment.
@@ -186,6 +243,8 @@ pub enum Occasion {
     ApprovalNeeded,
     /// A problem was proposed.
     ProblemProposed,
+    /// A silence ends soon while alerts that it holds back fire.
+    SilenceExpiring,
 }
 
 impl Occasion {
@@ -198,6 +257,7 @@ impl Occasion {
             Self::Breached => "breached",
             Self::ApprovalNeeded => "approval_needed",
             Self::ProblemProposed => "problem_proposed",
+            Self::SilenceExpiring => "silence_expiring",
         }
     }
 }

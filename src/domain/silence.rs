@@ -1,12 +1,16 @@
 //! Silences: when not to act, because a person said so.
 
-use super::alert::{Alert, AlertState, Disposition, Grouping};
+use super::alert::{Alert, AlertState};
+use super::incident::TimelineEntry;
 use super::label::Fingerprint;
 use super::matcher::Matchers;
+use super::rules::Occasion;
+use super::time_interval::{self, TimeIntervals};
 use super::timer::TimerKey;
-use super::{Accepted, Closed, Count, ObjectKey, Refusal, Reply, State, later};
+use super::{Accepted, Closed, ObjectKey, Refusal, Reply, State, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -29,6 +33,15 @@ pub struct Silence {
     pub comment: String,
     /// Whether a file says so; then the API cannot change it.
     pub from_file: bool,
+    /// If any, it holds only within them; only files say that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<Arc<TimeIntervals>>,
+    /// How many alerts it has matched while it was active; one that fires again counts again.
+    #[serde(default)]
+    pub alert_count: u64,
+    /// When it was told that it ends soon while its alerts fire.
+    #[serde(default)]
+    pub warned_at: Option<Timestamp>,
 }
 
 /// Where a silence is in its life.
@@ -55,15 +68,39 @@ impl SilenceState {
 }
 
 impl Silence {
-    /// Where it is in its life at a time. The end is not part of it.
+    /// Where it is in its life at a time. The end is not part of it. One that comes again and again
+    /// is pending in between.
     pub fn state(&self, now: Timestamp) -> SilenceState {
-        if now < self.starts_at {
-            SilenceState::Pending
-        } else if now < self.ends_at {
-            SilenceState::Active
-        } else {
+        if now >= self.ends_at {
             SilenceState::Expired
+        } else if now < self.starts_at
+            || !(self.time_intervals.is_empty()
+                || time_interval::contains(&self.time_intervals, now))
+        {
+            SilenceState::Pending
+        } else {
+            SilenceState::Active
         }
+    }
+
+    /// When people who wait for its end should be told: 15 minutes before, or when three quarters
+    /// of it are over.
+    pub fn warns_at(&self) -> Timestamp {
+        const WARNING_SECONDS: i64 = 15 * 60;
+        let length = self.ends_at.duration_since(self.starts_at).as_secs();
+        later(self.ends_at, -WARNING_SECONDS.min(length / 4))
+    }
+
+    /// The first moment strictly after another at which its state, or what is told of it, changes.
+    fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
+        let forgotten_at = later(self.ends_at, KEPT_SECONDS);
+        let warns_at = self.warned_at.is_none().then(|| self.warns_at());
+        let edges = [Some(self.starts_at), warns_at, Some(self.ends_at), Some(forgotten_at)];
+        let recurring = (!self.time_intervals.is_empty())
+            .then(|| time_interval::next_change(&self.time_intervals, self.starts_at.max(after)))
+            .flatten()
+            .filter(|it| *it < self.ends_at);
+        edges.into_iter().flatten().filter(|it| *it > after).chain(recurring).min()
     }
 }
 
@@ -106,6 +143,7 @@ impl State {
         self.memory.silences_seen_at = Some(now);
         self.changes.objects.insert(ObjectKey::Memory);
         for id in concerned {
+            self.warn_of_end(now, &id);
             let Some(silence) = self.silences.get(&id) else { continue };
             if later(silence.ends_at, KEPT_SECONDS) <= now
                 && let Some(silence) = self.silences.remove(&id)
@@ -118,9 +156,6 @@ impl State {
 
     /// Looks again at the firing alerts that some silences hold or could hold, because those were
     /// made or changed, began or ended.
-    ///
-    /// What is newly silenced stays where it is, and is only marked. What is no longer silenced
-    /// goes on its way now.
     fn look_at_silenced_again(&mut self, now: Timestamp, concerned: &BTreeSet<Arc<str>>) {
         let silences: Vec<&Silence> =
             concerned.iter().filter_map(|it| self.silences.get(it)).collect();
@@ -132,46 +167,65 @@ impl State {
             .filter(|it| it.state == AlertState::Firing && is_concerned(it))
             .map(|it| it.fingerprint)
             .collect();
-        for fingerprint in alerts {
-            let (silenced_by, _) = self.silences_for(now, fingerprint);
-            let Some(alert) = self.alerts.get_mut(&fingerprint) else { continue };
-            if alert.decision.silenced_by == silenced_by {
-                continue;
-            }
-            let is_free = silenced_by.is_empty();
-            alert.updated_at = now;
-            alert.decision.silenced_by = silenced_by;
-            self.touch_alert(now, fingerprint);
-            if is_free {
-                self.let_go(now, fingerprint);
+        self.look_again(now, alerts);
+    }
+
+    /// Counts an alert for the silences that match it now.
+    pub(super) fn count_silenced(&mut self, silences: &[Arc<str>]) {
+        for id in silences {
+            if let Some(silence) = self.silences.get_mut(id) {
+                silence.alert_count += 1;
+                self.changes.objects.insert(ObjectKey::Silence(id.clone()));
             }
         }
     }
 
-    /// A firing alert is no longer silenced. If it belongs nowhere, it is decided about now. If its
-    /// incident was resolved before it began to fire, nobody knows of it: the incident is opened
-    /// again. It is counted among the firing ones there already.
-    fn let_go(&mut self, now: Timestamp, fingerprint: Fingerprint) {
-        let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
-        let known = alert.incident.and_then(|it| self.incidents.get(&it));
-        let Some(incident) = known else {
-            let disposition = self.decide(now, fingerprint);
-            self.turn.counts.push(Count::Alert(disposition));
-            return;
-        };
-        if alert.decision.disposition != Disposition::Silenced {
+    /// How many firing alerts a silence matches now while it is active.
+    pub fn firing_alerts_of(&self, id: &str) -> usize {
+        let firing = self.alerts.values().filter(|it| it.state == AlertState::Firing);
+        firing.filter(|it| it.decision.silenced_by.iter().any(|it| **it == *id)).count()
+    }
+
+    /// Tells, once, that a silence ends soon while alerts that it holds fire: they will be heard.
+    fn warn_of_end(&mut self, now: Timestamp, id: &Arc<str>) {
+        let Some(silence) = self.silences.get(id) else { return };
+        let is_time = silence.warns_at() <= now && now < silence.ends_at;
+        if !is_time || silence.warned_at.is_some() {
             return;
         }
-        let (id, is_over) = (incident.id, !incident.state.is_active());
-        let disposition = if is_over { Disposition::Reopened } else { Disposition::Joined };
-        alert.decision.at = now;
-        alert.decision.disposition = disposition;
-        alert.decision.rule = Some(incident.opened_by.clone());
-        alert.decision.grouping = Some(Grouping::Returned);
-        self.turn.counts.push(Count::Alert(disposition));
-        if is_over {
-            self.reopen_incident(now, id, "", "an alert that fires is no longer silenced");
+        let firing = self.firing_alerts_of(id);
+        let Some(silence) = self.silences.get_mut(id) else { return };
+        silence.warned_at = Some(now);
+        if firing == 0 {
+            return;
         }
+        let text = format!(
+            "the silence {id} ends at {:.0}, and {firing} of its alerts fire",
+            silence.ends_at
+        );
+        let body = json!({
+            "occasion": Occasion::SilenceExpiring.as_str(),
+            "at": now,
+            "text": text,
+            "silence": {
+                "id": id,
+                "matchers": silence.matchers,
+                "ends_at": silence.ends_at,
+                "created_by": silence.created_by,
+                "comment": silence.comment,
+                "firing_alerts": firing,
+            },
+        });
+        let entry = TimelineEntry::new(now, "silence_expiring", "", text);
+        self.log(ObjectKey::Silence(id.clone()), entry);
+        self.notify_plainly(now, Occasion::SilenceExpiring, &body);
+    }
+
+    /// The first of its times that has not had its effect, also when that time is past: a silence
+    /// that ended while nobody watched has still to let its alerts go.
+    pub(super) fn silence_wants(&self, id: &str) -> Option<Timestamp> {
+        let seen_at = self.memory.silences_seen_at.unwrap_or(Timestamp::MIN);
+        self.silences.get(id)?.next_change(seen_at)
     }
 
     /// Makes a silence, or changes one. As in Alertmanager, a change of matchers or of a start
@@ -205,6 +259,7 @@ impl State {
             concerned.insert(known.id.clone());
             if !is_over && known.matchers == silence.matchers {
                 silence.id = known.id.clone();
+                silence.alert_count = known.alert_count;
                 if known.state(now) == SilenceState::Active {
                     silence.starts_at = known.starts_at;
                 }
@@ -271,8 +326,15 @@ impl State {
                 created_by: rule.owner.clone(),
                 comment: rule.reason.clone(),
                 from_file: true,
+                time_intervals: rule.time_intervals.clone(),
+                alert_count: 0,
+                warned_at: None,
             };
-            let same = |it: &Silence| Silence { updated_at: now, ..it.clone() } == silence;
+            let same = |it: &Silence| {
+                let written =
+                    Silence { updated_at: now, alert_count: 0, warned_at: None, ..it.clone() };
+                written == silence
+            };
             if !self.silences.get(&id).is_some_and(same) {
                 self.silences.insert(id.clone(), silence);
                 self.touch(now, ObjectKey::Silence(id.clone()));

@@ -16,6 +16,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TimerKey {
     Silence(Arc<str>),
+    Maintenance(String),
     Alert(Fingerprint),
     Incident(IncidentId),
     Execution(ExecutionId),
@@ -71,10 +72,11 @@ impl State {
     pub(super) fn wake(&mut self, now: Timestamp) {
         let due = self.timers.take_due(now);
         self.silences_due(now, &due);
+        self.maintenance_due(now, &due);
         for key in due {
             match &key {
                 // All of them were looked at together.
-                TimerKey::Silence(_) => {}
+                TimerKey::Silence(_) | TimerKey::Maintenance(_) => {}
                 TimerKey::Alert(fingerprint) => self.alert_due(now, *fingerprint),
                 TimerKey::Incident(id) => self.incident_due(now, *id),
                 TimerKey::Execution(id) => self.execution_due(now, *id),
@@ -118,34 +120,37 @@ impl State {
             .chain(self.executions.keys().map(|it| TimerKey::Execution(*it)))
             .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
             .chain(self.silences.keys().map(|it| TimerKey::Silence(it.clone())))
-            .chain(self.detections().map(TimerKey::Detection))
+            .chain(self.rule_timers())
             .collect();
         for key in keys {
             self.set_timer(now, key);
         }
     }
 
-    /// Sets the times of the detections anew, when the rules change.
-    pub(super) fn set_detection_timers(&mut self, now: Timestamp) {
+    /// Sets the times of what only rules declare anew, when these change.
+    pub(super) fn set_rule_timers(&mut self, now: Timestamp) {
         let gone: Vec<TimerKey> = (self.timers.by_key.keys())
-            .filter(|it| matches!(it, TimerKey::Detection(_)))
+            .filter(|it| matches!(it, TimerKey::Detection(_) | TimerKey::Maintenance(_)))
             .cloned()
             .collect();
         for key in gone {
             self.timers.set(key, None);
         }
-        for name in self.detections().collect::<Vec<_>>() {
-            self.set_timer(now, TimerKey::Detection(name));
+        for key in self.rule_timers().collect::<Vec<_>>() {
+            self.set_timer(now, key);
         }
     }
 
-    fn detections(&self) -> impl Iterator<Item = String> {
-        self.rules.problem_detection.iter().map(|it| it.rule.name.clone())
+    fn rule_timers(&self) -> impl Iterator<Item = TimerKey> {
+        let detections = self.rules.problem_detection.iter().map(|it| it.rule.name.clone());
+        let maintenance = self.rules.maintenance.iter().map(|it| it.rule.name.clone());
+        detections.map(TimerKey::Detection).chain(maintenance.map(TimerKey::Maintenance))
     }
 
-    fn set_timer(&mut self, now: Timestamp, key: TimerKey) {
+    pub(super) fn set_timer(&mut self, now: Timestamp, key: TimerKey) {
         let at = match &key {
             TimerKey::Silence(id) => self.silence_wants(id),
+            TimerKey::Maintenance(name) => self.maintenance_wants(now, name),
             TimerKey::Alert(fingerprint) => self.alert_wants(*fingerprint),
             TimerKey::Incident(id) => self.incident_wants(*id),
             TimerKey::Execution(id) => self.execution_wants(*id),
@@ -162,24 +167,16 @@ impl State {
         self.memory.hold_until.map_or(at, |hold| at.max(hold))
     }
 
-    /// The first of its times that has not had its effect, also when that time is past: a silence
-    /// that ended while nobody watched has still to let its alerts go.
-    fn silence_wants(&self, id: &str) -> Option<Timestamp> {
-        let silence = self.silences.get(id)?;
-        let seen_at = self.memory.silences_seen_at.unwrap_or(Timestamp::MIN);
-        let forgotten_at = later(silence.ends_at, super::silence::KEPT_SECONDS);
-        [silence.starts_at, silence.ends_at, forgotten_at].into_iter().find(|it| *it > seen_at)
-    }
-
     fn alert_wants(&self, fingerprint: Fingerprint) -> Option<Timestamp> {
         let alert = self.alerts.get(&fingerprint)?;
         match alert.state {
             // Each word that runs out counts, because the alert is over when the last has.
-            AlertState::Firing => (alert.reports.iter())
-                .filter(|it| it.firing)
-                .filter_map(|it| it.expires_at)
-                .min()
-                .map(|it| self.held(it)),
+            AlertState::Firing => {
+                let words = alert.reports.iter().filter(|it| it.firing);
+                let expiry = words.filter_map(|it| it.expires_at).min().map(|it| self.held(it));
+                let free = alert.decision.inhibited_by().and_then(|it| it.until);
+                expiry.into_iter().chain(free).min()
+            }
             AlertState::Resolved | AlertState::Expired => {
                 let is_member = alert.incident.is_some_and(|it| self.incidents.contains_key(&it));
                 let ended = alert.ends_at.unwrap_or(alert.updated_at).max(alert.updated_at);

@@ -94,7 +94,7 @@ fn check_alert(state: &State, alert: &Alert) -> Verdict {
     }
     let is_told = alert.reports.iter().any(|it| it.firing);
     ensure(is_told, || format!("{id}: nobody says that it fires"))?;
-    if !alert.decision.silenced_by.is_empty() {
+    if alert.decision.is_held() {
         return Ok(());
     }
     let incident = alert.incident.and_then(|it| state.incidents.get(&it));

@@ -288,6 +288,7 @@ mod tests {
                 disposition: Disposition::Opened,
                 silenced_by: silenced_by.iter().map(|it| Arc::from(*it)).collect(),
                 silences_checked: 0,
+                held: None,
                 rule: None,
                 grouping: None,
             },

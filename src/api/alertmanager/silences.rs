@@ -271,6 +271,9 @@ mod tests {
             created_by: "me".to_owned(),
             comment: "why".to_owned(),
             from_file: false,
+            time_intervals: Vec::new(),
+            alert_count: 3,
+            warned_at: None,
         }
     }
 
@@ -345,6 +348,7 @@ mod tests {
                 reason: String::new(),
                 starts_at: time(PAST),
                 ends_at: time(FUTURE),
+                time_intervals: Vec::new(),
             }],
             ..RuleSet::default()
         });

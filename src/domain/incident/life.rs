@@ -1,7 +1,7 @@
 //! The life of an incident: opened, joined, resolved, opened again, closed.
 
 use super::{Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry};
-use crate::domain::alert::{Alert, Grouping, service_of};
+use crate::domain::alert::{Alert, AlertState, Grouping, service_of};
 use crate::domain::event::{CorrelationDomain, ReceivedAlert};
 use crate::domain::execution::Context;
 use crate::domain::label::{Fingerprint, Labels};
@@ -133,12 +133,21 @@ impl State {
         fingerprint: Fingerprint,
         labels: &Labels,
     ) {
-        let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
+        let Some(alert) = self.alerts.get(&fingerprint) else { return };
         if alert.labels == *labels {
             return;
         }
+        let fires = alert.state == AlertState::Firing;
+        if fires {
+            self.index_inhibition(fingerprint, false);
+        }
+        let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
         alert.labels = labels.clone();
         alert.updated_at = now;
+        if fires {
+            self.index_inhibition(fingerprint, true);
+        }
+        let Some(alert) = self.alerts.get(&fingerprint) else { return };
         let Some(id) = alert.incident else { return };
         let Some(mut incident) = self.incidents.remove(&id) else { return };
         let severity = Severity::from_label(labels.get("severity"));

@@ -1,17 +1,19 @@
 //! What must hold after each turn of a simulated history.
 
 use crate::domain::State;
-use crate::domain::alert::AlertState;
+use crate::domain::alert::{Alert, AlertState};
 use crate::domain::effect::{Effect, EffectKey, PlannedEffect};
 use crate::domain::execution::ExecutionState;
 use crate::domain::incident::{IncidentId, IncidentState};
 use crate::domain::label::Fingerprint;
+use crate::domain::rules::Inhibition;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What must hold after each turn.
 pub(super) fn check(state: &State, pending: &BTreeMap<EffectKey, PlannedEffect>) {
     check_incidents(state);
     check_alerts(state);
+    check_inhibition(state);
     check_executions(state, pending);
     for notification in state.notifications.values() {
         let key = EffectKey(format!("{}/{}", notification.id, notification.attempts).into());
@@ -49,7 +51,7 @@ fn check_alerts(state: &State) {
             continue;
         }
         assert!(alert.reports.iter().any(|it| it.firing), "{fingerprint}: nobody says it fires");
-        if alert.decision.silenced_by.is_empty() {
+        if !alert.decision.is_held() {
             let incident = alert.incident.and_then(|it| state.incidents.get(&it));
             let incident = incident.unwrap_or_else(|| panic!("{alert:?} is nowhere"));
             let began = alert.decision.at;
@@ -59,6 +61,32 @@ fn check_alerts(state: &State) {
     }
     let paged: BTreeSet<Fingerprint> = state.pages.values().flatten().copied().collect();
     assert_eq!(paged.len(), state.alerts.len());
+}
+
+/// Each firing alert is inhibited exactly if comparing it with every other says so.
+fn check_inhibition(state: &State) {
+    let firing = || state.alerts.values().filter(|it| it.state == AlertState::Firing);
+    for alert in firing() {
+        let stands_over = |source: &Alert, rule: &Inhibition| {
+            let two_sided = |it: &Alert| {
+                rule.source_matchers.matches(&it.labels) && rule.target_matchers.matches(&it.labels)
+            };
+            rule.target_matchers.matches(&alert.labels)
+                && rule.source_matchers.matches(&source.labels)
+                && !(two_sided(alert) && two_sided(source))
+                && (rule.equal.iter())
+                    .all(|(theirs, ours)| source.labels.get(theirs) == alert.labels.get(ours))
+        };
+        let rules = &state.rules.inhibitions;
+        let rule = rules.iter().find(|rule| firing().any(|it| stands_over(it, rule)));
+        let by = alert.decision.inhibited_by().filter(|it| it.until.is_none());
+        assert_eq!(by.map(|it| &it.rule), rule.map(|it| &it.rule), "{alert:?}");
+        if let (Some(by), Some(rule)) = (by, rule) {
+            let source = by.source.and_then(|it| state.alerts.get(&it));
+            let fires = source.is_some_and(|it| it.state == AlertState::Firing);
+            assert!(fires && source.is_some_and(|it| stands_over(it, rule)), "{alert:?}");
+        }
+    }
 }
 
 fn check_executions(state: &State, pending: &BTreeMap<EffectKey, PlannedEffect>) {

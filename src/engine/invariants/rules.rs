@@ -1,13 +1,14 @@
-//! The rules of the simulation, in three variants.
+//! The rules of the simulation, in five variants.
 
 use crate::domain::incident::Severity;
 use crate::domain::matcher::Matchers;
 use crate::domain::rules::{
-    Action, Algorithm, Correlation, Guards, Idempotency, Mode, Occasion, PriorityRule,
-    ProblemDetection, Receiver, Route, RuleRef, RuleSet, Runbook, RunbookMode, SecretText,
-    SilenceRule, SlaPolicy, Step, Trigger, TriggerEvent, Verify,
+    Action, Algorithm, Correlation, Guards, Idempotency, Inhibition, MaintenanceRule, Mode,
+    Occasion, PriorityRule, ProblemDetection, Receiver, Route, RuleRef, RuleSet, Runbook,
+    RunbookMode, SecretText, SilenceRule, SlaPolicy, Step, Trigger, TriggerEvent, Verify,
 };
 use crate::domain::service_level::TargetKind;
+use crate::domain::time_interval::{Range, TimeInterval, TimeIntervals};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
         Occasion::Breached,
         Occasion::ApprovalNeeded,
         Occasion::ProblemProposed,
+        Occasion::SilenceExpiring,
     ];
     let targets = |seconds: u32| {
         BTreeMap::from([(TargetKind::Acknowledge, seconds), (TargetKind::Resolve, seconds * 3)])
@@ -76,8 +78,56 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             tolerance_thousandths: None,
             seed: 7,
         }],
+        time_intervals: Vec::new(),
+        inhibitions: inhibitions(variant),
+        maintenance: maintenance(variant),
         sources: Vec::new(),
     })
+}
+
+/// The rules of the last variant have alerts that stand on both sides.
+fn inhibitions(variant: u8) -> Vec<Inhibition> {
+    let inhibition = |name: &str, source: &str, target: &str, wait_seconds| Inhibition {
+        rule: rule(name, variant),
+        source_matchers: matchers(source),
+        target_matchers: matchers(target),
+        equal: vec![("service".to_owned(), "service".to_owned())],
+        wait_seconds,
+    };
+    match variant {
+        0..3 => Vec::new(),
+        3 => vec![inhibition("severe", "severity=\"critical\"", "severity!=\"critical\"", 0)],
+        _ => vec![
+            inhibition("names", "alertname=~\"A|B\"", "alertname!=\"C\"", 30),
+            Inhibition {
+                equal: vec![("alertname".to_owned(), "severity".to_owned())],
+                ..inhibition("waits", "alertname=\"C\"", "service=\"c\"", 10)
+            },
+        ],
+    }
+}
+
+fn maintenance(variant: u8) -> Vec<MaintenanceRule> {
+    let interval = TimeInterval {
+        times: vec![Range { first: 0, last: 600 }, Range { first: 605, last: 1440 }],
+        ..TimeInterval::default()
+    };
+    let named = TimeIntervals { rule: rule("mostly", variant), intervals: vec![interval] };
+    let window = |name: &str, over: &str, flexible_seconds| MaintenanceRule {
+        rule: rule(name, variant),
+        matchers: matchers(over),
+        owner: "ann".to_owned(),
+        reason: "a test".to_owned(),
+        starts_at: None,
+        ends_at: Timestamp::from_second(1_800_000_000 + 5000 * i64::from(variant)).ok(),
+        time_intervals: vec![Arc::new(named.clone())],
+        flexible_seconds,
+    };
+    match variant {
+        0..3 => Vec::new(),
+        3 => vec![window("fixed", "alertname=\"B\"", None)],
+        _ => vec![window("flexible", "service=\"b\"", Some(90))],
+    }
 }
 
 fn correlations(variant: u8) -> Vec<Correlation> {
@@ -111,6 +161,7 @@ fn file_silences(variant: u8) -> Vec<SilenceRule> {
         reason: "a test".to_owned(),
         starts_at: at(100),
         ends_at: at(500 * i64::from(variant)),
+        time_intervals: Vec::new(),
     }]
 }
 

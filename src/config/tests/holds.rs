@@ -1,0 +1,36 @@
+//! What is wrong with time intervals, inhibitions and maintenance windows is found.
+
+use super::{compare, findings};
+
+#[test]
+fn what_is_wrong_with_a_hold_is_found_with_its_place() {
+    let interval =
+        |text: &str| format!("time_intervals:\n  - {{name: a, time_intervals: [{{{text}}}]}}\n");
+    let window =
+        |text: &str| format!("maintenance:\n  - {{name: a, owner: o, reason: r, {text}}}\n");
+    let inhibition =
+        |text: &str| format!("inhibitions:\n  - {{name: a, source_matchers: ['a=b'], {text}}}\n");
+    let cases: [(&str, &str); _] = [
+        (&interval("weekdays: [mon]"), "WK0106 2:44"),
+        (&interval("weekdays: ['saturday:sunday']"), "WK0106 2:44"),
+        (&interval("days_of_month: ['0']"), "WK0106 2:49"),
+        (&interval("times: [{start_time: '9:00', end_time: '10:00'}]"), "WK0114 2:54"),
+        (&interval("times: [{start_time: '22:00', end_time: '06:00'}]"), "WK0114 2:41"),
+        (&interval("times: [{start_time: '22:00'}]"), "WK0104 2:41"),
+        (&interval("location: Local"), "WK0118 2:43"),
+        (&interval("weekday: [monday]"), "WK0103 2:33"),
+        (&window("matchers: ['a=b']"), "WK0104 2:5"),
+        (&window("matchers: [], time_intervals: []"), "WK0104 2:5|WK0106 2:46"),
+        (&window("matchers: ['a=b'], time_intervals: [x]"), "WK0110 2:72"),
+        (
+            &window(
+                "matchers: ['a=b'], starts_at: 2099-01-02T00:00:00Z, ends_at: 2099-01-01T00:00:00Z",
+            ),
+            "WK0114 2:97",
+        ),
+        (&inhibition("target_matchers: []"), "WK0106 2:58"),
+        (&inhibition("equal: [a]"), "WK0104 2:5"),
+        (&inhibition("target_matchers: ['c=d'], equal: {a: x, b: x}"), "WK0106 2:74"),
+    ];
+    compare(&cases, findings);
+}

@@ -1,0 +1,149 @@
+//! What holds alerts back, in the order in which it is asked: silence, inhibition, maintenance.
+
+use super::alert::{AlertState, Decision, Disposition, Grouping, Held};
+use super::label::Fingerprint;
+use super::{Count, State};
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// Everything that holds an alert back.
+pub(super) struct Holds {
+    silenced_by: Vec<Arc<str>>,
+    silences_checked: u32,
+    held: Option<Box<Held>>,
+}
+
+impl Holds {
+    /// The disposition that the first of them gives; `None` = the alert is free.
+    fn disposition(&self) -> Option<Disposition> {
+        match &self.held {
+            _ if !self.silenced_by.is_empty() => Some(Disposition::Silenced),
+            Some(it) if it.inhibited_by.is_some() => Some(Disposition::Inhibited),
+            Some(_) => Some(Disposition::InMaintenance),
+            None => None,
+        }
+    }
+}
+
+impl State {
+    /// Looks what holds an alert back. `begins` = it begins to fire.
+    fn holds_on(&self, now: Timestamp, fingerprint: Fingerprint, begins: bool) -> Holds {
+        let (silenced_by, silences_checked) = self.silences_for(now, fingerprint);
+        let held = self.alerts.get(&fingerprint).map(|alert| Held {
+            inhibited_by: self.inhibitor_of(now, alert, begins),
+            maintenance: self.maintenance_for(now, alert),
+        });
+        let held = held.filter(|it| *it != Held::default()).map(Box::new);
+        Holds { silenced_by, silences_checked, held }
+    }
+
+    /// Decides what an alert that begins to fire leads to.
+    pub(super) fn decide(&mut self, now: Timestamp, fingerprint: Fingerprint) -> Disposition {
+        self.begin_maintenance(now, fingerprint);
+        let holds = self.holds_on(now, fingerprint, true);
+        self.count_silenced(&holds.silenced_by);
+        let disposition = self.go_on(now, fingerprint, holds);
+        self.touch_alert(now, fingerprint);
+        disposition
+    }
+
+    /// An alert that nothing holds back is correlated.
+    fn go_on(&mut self, now: Timestamp, fingerprint: Fingerprint, holds: Holds) -> Disposition {
+        let (disposition, rule, grouping) = if let Some(disposition) = holds.disposition() {
+            self.fires_again_held(now, fingerprint);
+            (disposition, None, None)
+        } else {
+            let (disposition, rule, grouping) = self.correlate(now, fingerprint);
+            (disposition, Some(rule), Some(grouping))
+        };
+        let Holds { silenced_by, silences_checked, held } = holds;
+        if let Some(alert) = self.alerts.get_mut(&fingerprint) {
+            alert.decision = Decision {
+                at: now,
+                disposition,
+                silenced_by,
+                silences_checked,
+                held,
+                rule,
+                grouping,
+            };
+        }
+        disposition
+    }
+
+    /// An alert that is held back opens and joins nothing, but one that is a member of an open
+    /// incident still counts there: what is muted is not over.
+    fn fires_again_held(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        let incident = self.alerts.get(&fingerprint).and_then(|it| it.incident);
+        if let Some(incident) = incident.filter(|it| self.incidents.contains_key(it)) {
+            self.member_fires(now, incident);
+        }
+    }
+
+    /// Looks again at firing alerts, because something that could hold them back began or ended.
+    ///
+    /// What is newly held stays where it is, and is only marked. What is no longer held goes on its
+    /// way now.
+    pub(super) fn look_again(
+        &mut self,
+        now: Timestamp,
+        alerts: impl IntoIterator<Item = Fingerprint>,
+    ) {
+        for fingerprint in alerts {
+            let Some(alert) = self.alerts.get(&fingerprint) else { continue };
+            if alert.state != AlertState::Firing {
+                continue;
+            }
+            let holds = self.holds_on(now, fingerprint, false);
+            let Some(alert) = self.alerts.get_mut(&fingerprint) else { continue };
+            let decision = &mut alert.decision;
+            if decision.silenced_by == holds.silenced_by && decision.held == holds.held {
+                continue;
+            }
+            let known = std::mem::take(&mut decision.silenced_by);
+            let new = holds.silenced_by.iter().filter(|it| !known.contains(it));
+            let new: Vec<Arc<str>> = new.cloned().collect();
+            match holds.disposition() {
+                Some(it) if decision.disposition.is_held() => decision.disposition = it,
+                _ => {}
+            }
+            let is_free = holds.disposition().is_none();
+            decision.silenced_by = holds.silenced_by;
+            decision.held = holds.held;
+            alert.updated_at = now;
+            self.count_silenced(&new);
+            self.touch_alert(now, fingerprint);
+            if is_free {
+                self.let_go(now, fingerprint);
+            }
+        }
+    }
+
+    /// A firing alert is no longer held back. If it belongs nowhere, it is decided about now. If its
+    /// incident was resolved before it began to fire, nobody knows of it: the incident is opened
+    /// again. It is counted among the firing ones there already.
+    fn let_go(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
+        let known = alert.incident.and_then(|it| self.incidents.get(&it));
+        let Some(incident) = known else {
+            let holds = self.holds_on(now, fingerprint, false);
+            let disposition = self.go_on(now, fingerprint, holds);
+            self.touch_alert(now, fingerprint);
+            self.turn.counts.push(Count::Alert(disposition));
+            return;
+        };
+        if !alert.decision.disposition.is_held() {
+            return;
+        }
+        let (id, is_over) = (incident.id, !incident.state.is_active());
+        let disposition = if is_over { Disposition::Reopened } else { Disposition::Joined };
+        alert.decision.at = now;
+        alert.decision.disposition = disposition;
+        alert.decision.rule = Some(incident.opened_by.clone());
+        alert.decision.grouping = Some(Grouping::Returned);
+        self.turn.counts.push(Count::Alert(disposition));
+        if is_over {
+            self.reopen_incident(now, id, "", "an alert that fires is no longer held back");
+        }
+    }
+}

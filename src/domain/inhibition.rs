@@ -1,0 +1,192 @@
+//! Inhibition: an alert that fires holds back others that only follow from it.
+//!
+//! Meaning is Alertmanager's: a label that is absent equals an empty one, and an alert that matches both
+//! sides of a rule is not inhibited by one of which the same is true, so never by itself. Whether
+//! the source is held back itself does not matter. Nothing but telling is inhibited: the alert is
+//! kept, shown and counted, and its end is its end.
+
+use super::State;
+use super::alert::{Alert, AlertState, Inhibitor};
+use super::label::{Fingerprint, Labels};
+use super::later;
+use super::rules::Inhibition;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The firing alerts of a rule that have the same values of its equal labels: the rule's place
+/// among the rules, and those values by their names on the target's side.
+type GroupKey = (usize, Labels);
+
+/// Firing alerts by rule and equal labels, so that no alert is compared with all others.
+#[derive(Default)]
+pub(super) struct Inhibitions {
+    groups: BTreeMap<GroupKey, Group>,
+    /// Groups in which another source now stands for all, to be looked at when the turn ends.
+    changed: BTreeSet<GroupKey>,
+}
+
+/// One group. That one source stands for all means that few alerts are touched when many sources
+/// come and go; the highest does, because alerts that expire together do so from the lowest on.
+#[derive(Default)]
+struct Group {
+    /// Sources that are no targets of the rule.
+    sources: BTreeSet<Fingerprint>,
+    /// Sources that are targets too.
+    two_sided: BTreeSet<Fingerprint>,
+    /// Targets.
+    targets: BTreeSet<Fingerprint>,
+}
+
+impl Group {
+    /// The source that stands for all, towards targets of either kind.
+    fn stand_for_all(&self) -> [Option<Fingerprint>; 2] {
+        let one_sided = self.sources.last().copied();
+        [one_sided, one_sided.or_else(|| self.two_sided.last().copied())]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sources.is_empty() && self.two_sided.is_empty() && self.targets.is_empty()
+    }
+}
+
+/// Which sides of a rule an alert matches.
+struct Sides {
+    is_source: bool,
+    is_target: bool,
+}
+
+impl Inhibition {
+    fn sides(&self, labels: &Labels) -> Sides {
+        Sides {
+            is_source: self.source_matchers.matches(labels),
+            is_target: self.target_matchers.matches(labels),
+        }
+    }
+
+    fn values_of_source(&self, labels: &Labels) -> Labels {
+        let value =
+            |(source, target): &(String, String)| Some((target.clone(), labels.get(source)?));
+        let pairs: Vec<(String, &str)> = self.equal.iter().filter_map(value).collect();
+        Labels::from_pairs(pairs)
+    }
+
+    fn values_of_target(&self, labels: &Labels) -> Labels {
+        let value = |(_, target): &(String, String)| Some((target.clone(), labels.get(target)?));
+        let pairs: Vec<(String, &str)> = self.equal.iter().filter_map(value).collect();
+        Labels::from_pairs(pairs)
+    }
+}
+
+impl State {
+    /// Notes that an alert begins to fire (or stops) being what its labels say.
+    pub(super) fn index_inhibition(&mut self, fingerprint: Fingerprint, fires: bool) {
+        if self.rules.inhibitions.is_empty() {
+            return;
+        }
+        let rules = self.rules.clone();
+        let Some(alert) = self.alerts.get(&fingerprint) else { return };
+        for (place, rule) in rules.inhibitions.iter().enumerate() {
+            let sides = rule.sides(&alert.labels);
+            if sides.is_target {
+                let key = (place, rule.values_of_target(&alert.labels));
+                self.inhibitions.note(key, fires, fingerprint, |it| &mut it.targets);
+            }
+            if sides.is_source {
+                let key = (place, rule.values_of_source(&alert.labels));
+                self.inhibitions.note(key, fires, fingerprint, |it| {
+                    if sides.is_target { &mut it.two_sided } else { &mut it.sources }
+                });
+            }
+        }
+    }
+
+    /// Fills the index, after loading or when the rules change.
+    pub(super) fn rebuild_inhibitions(&mut self) {
+        self.inhibitions = Inhibitions::default();
+        let firing = self.alerts.values().filter(|it| it.state == AlertState::Firing);
+        let firing: Vec<Fingerprint> = firing.map(|it| it.fingerprint).collect();
+        for fingerprint in firing {
+            self.index_inhibition(fingerprint, true);
+        }
+        self.inhibitions.changed.clear();
+    }
+
+    /// What inhibits an alert. `begins` = it begins to fire: then a rule that waits for sources
+    /// waits for one.
+    pub(super) fn inhibitor_of(
+        &self,
+        now: Timestamp,
+        alert: &Alert,
+        begins: bool,
+    ) -> Option<Inhibitor> {
+        let mut waits: Option<&Inhibition> = None;
+        for (place, rule) in self.rules.inhibitions.iter().enumerate() {
+            let sides = rule.sides(&alert.labels);
+            if !sides.is_target {
+                continue;
+            }
+            let key = (place, rule.values_of_target(&alert.labels));
+            let source = self.inhibitions.source_for(&key, sides.is_source);
+            if source.is_some() {
+                return Some(Inhibitor { rule: rule.rule.clone(), source, until: None });
+            }
+            if waits.is_none_or(|it| it.wait_seconds < rule.wait_seconds) {
+                waits = Some(rule);
+            }
+        }
+        let rule = waits.filter(|it| it.wait_seconds > 0)?;
+        let until = Some(later(now, i64::from(rule.wait_seconds)));
+        if begins {
+            return Some(Inhibitor { rule: rule.rule.clone(), source: None, until });
+        }
+        let last = alert.decision.inhibited_by()?;
+        match last.until {
+            Some(at) => (at > now).then(|| last.clone()),
+            None => Some(Inhibitor { until, ..last.clone() }),
+        }
+    }
+
+    /// Looks again at the targets for which another source now stands, or none.
+    pub(super) fn look_at_inhibited_again(&mut self, now: Timestamp) {
+        for key in std::mem::take(&mut self.inhibitions.changed) {
+            let targets = self.inhibitions.groups.get(&key).map(|it| it.targets.clone());
+            self.look_again(now, targets.into_iter().flatten());
+        }
+    }
+
+    /// Whether an alert with these labels can inhibit others: those are taken first of a delivery,
+    /// so that the order within it does not matter.
+    pub(super) fn can_inhibit(&self, labels: &Labels) -> bool {
+        self.rules.inhibitions.iter().any(|it| it.source_matchers.matches(labels))
+    }
+}
+
+impl Inhibitions {
+    fn note(
+        &mut self,
+        key: GroupKey,
+        fires: bool,
+        fingerprint: Fingerprint,
+        side: impl FnOnce(&mut Group) -> &mut BTreeSet<Fingerprint>,
+    ) {
+        let group = self.groups.entry(key.clone()).or_default();
+        let before = group.stand_for_all();
+        if fires {
+            side(group).insert(fingerprint);
+        } else {
+            side(group).remove(&fingerprint);
+        }
+        let (changed, is_empty) = (before != group.stand_for_all(), group.is_empty());
+        if is_empty {
+            self.groups.remove(&key);
+        }
+        if changed {
+            self.changed.insert(key);
+        }
+    }
+
+    fn source_for(&self, key: &GroupKey, two_sided: bool) -> Option<Fingerprint> {
+        let [other_side, any] = self.groups.get(key)?.stand_for_all();
+        if two_sided { other_side } else { any }
+    }
+}
