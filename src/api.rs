@@ -81,14 +81,17 @@ pub fn assemble(own: Context, others: Vec<Router>) -> Router {
 
 /// A declared source with a proof of its own needs no token of ours: its sender has none to send. The
 /// door of webhooks checks that proof. PagerDuty's senders have their key in the body, and its door
-/// checks that. Whoever asks first whether his events are wanted tells nothing and learns nothing.
+/// checks that. Whoever asks first whether his events are wanted, or
+/// which severities there are, learns nothing of ours.
 fn unless_proven(handle: Handle, role_of: access::RoleOf) -> access::RoleOf {
     const KEY_IN_BODY: [&str; 2] = ["/v2/enqueue", "/v2/change/enqueue"];
     Arc::new(move |method, path| {
         if *method == Method::POST && KEY_IN_BODY.contains(&path) {
             return None;
         }
-        if *method == Method::OPTIONS && path.starts_with("/ingest/") {
+        let asks_first = *method == Method::OPTIONS && path.starts_with("/ingest/");
+        let asks_words = *method == Method::GET && matches!(path, "/config" | "/api/config");
+        if asks_first || asks_words {
             return None;
         }
         let name = path.strip_prefix("/ingest/").filter(|_| *method == Method::POST);

@@ -4,6 +4,7 @@
 //! good and refused ones, `coalesce` leaves out what the log knows already, and the [`Door`] hands
 //! the rest to the engine. A sender is answered 200 when its good alerts are durable, never before.
 
+mod alerta;
 mod alertmanager_v2;
 mod alertmanager_webhook;
 mod body;
@@ -15,6 +16,7 @@ mod keys;
 mod mapped;
 mod mapping;
 mod moment_text;
+mod opsgenie;
 mod orders;
 mod pagerduty_events;
 mod payload;
@@ -34,7 +36,7 @@ use crate::telemetry::Metrics;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use coalesce::{Coalescer, Moment};
 use jiff::{SignedDuration, Timestamp};
@@ -72,6 +74,20 @@ pub fn routes(door: Arc<Door>) -> Router {
         .route("/api/v2/alerts", post(alertmanager_v2::post_alerts))
         .route("/ingest/{source}", post(webhook::post).options(cloudevents::handshake))
         .route("/v2/enqueue", post(pagerduty_events::enqueue))
+        .route("/config", get(alerta::config))
+        .route("/api/config", get(alerta::config))
+        .route("/alert", post(alerta::send))
+        .route("/api/alert", post(alerta::send))
+        .route("/alert/{id}/action", put(alerta::act))
+        .route("/api/alert/{id}/action", put(alerta::act))
+        .route("/alert/{id}/status", put(alerta::act))
+        .route("/api/alert/{id}/status", put(alerta::act))
+        .route("/v2/alerts", post(opsgenie::create))
+        .route("/v2/alerts/{identifier}", get(opsgenie::show))
+        .route("/v2/alerts/{identifier}/close", post(opsgenie::close))
+        .route("/v2/alerts/{identifier}/acknowledge", post(opsgenie::acknowledge))
+        .route("/v2/alerts/{identifier}/notes", post(opsgenie::note))
+        .route("/v2/alerts/requests/{id}", get(opsgenie::request))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(door)
 }
@@ -119,6 +135,18 @@ pub fn read_cloudevents(
         }
     }
     Ok(webhook::delivery(&entries, now))
+}
+
+/// Reads the body of Alerta's `POST /alert`. Fails with what is wrong with it.
+pub fn read_alerta(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+    alerta::read(body).map(|it| it.deliver(now))
+}
+
+/// Reads the body of Opsgenie's `POST /v2/alerts`. Fails with what is wrong with it.
+pub fn read_opsgenie(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+    let alert = opsgenie::read(body);
+    let alert = alert.map_err(|it| it.into_values().collect::<Vec<_>>().join("; "))?;
+    Ok(webhook::delivery(&vec![Ok(alert)], now))
 }
 
 /// What a body of a webhook of any tool most likely means, entry by entry, or why an entry is refused.

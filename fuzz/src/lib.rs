@@ -24,12 +24,14 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 18] = [
+    ("alerta", read_alerta),
     ("any_webhook", read_any_webhook),
     ("cloudevents", read_cloudevents),
     ("condition", read_condition),
     ("duration", read_duration),
     ("matcher", read_matcher),
+    ("opsgenie", read_opsgenie),
     ("pagerduty_event", read_pagerduty_event),
     ("posted_alerts", read_posted_alerts),
     ("posted_silence", read_posted_silence),
@@ -80,6 +82,22 @@ pub fn read_cloudevents(bytes: &[u8]) {
         if let Ok(delivery) = ingest::read_cloudevents(bytes, mode, now()) {
             check_delivery(&delivery);
         }
+    }
+}
+
+/// The body of a new alert for Alerta.
+pub fn read_alerta(bytes: &[u8]) {
+    if let Ok(delivery) = ingest::read_alerta(bytes, now()) {
+        assert_eq!(delivery.alerts.len() + delivery.rejected.len(), 1);
+        check_delivery(&delivery);
+    }
+}
+
+/// The body of a new alert for Opsgenie.
+pub fn read_opsgenie(bytes: &[u8]) {
+    if let Ok(delivery) = ingest::read_opsgenie(bytes, now()) {
+        assert_eq!(delivery.alerts.len() + delivery.rejected.len(), 1);
+        check_delivery(&delivery);
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn layer(
         }
         Err(refusal) => {
             tracing::debug!("refused {} {path}: {refusal}", request.method());
-            refusal.into_response()
+            refusal.answer_for(&path)
         }
     };
     set_headers(response.headers_mut(), &path);
@@ -251,8 +251,10 @@ fn foreign_origin(origin: &str) -> ApiError {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
+    /// Ours, and the words of Alerta's and Opsgenie's senders for the same.
+    const SCHEMES: [&str; 3] = ["bearer", "key", "geniekey"];
     let (scheme, token) = single(headers, &header::AUTHORIZATION).ok()??.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    SCHEMES.iter().any(|it| scheme.eq_ignore_ascii_case(it)).then(|| token.trim())
 }
 
 /// Whether a role is enough. `Ingest` may only deliver, and a viewer may not.

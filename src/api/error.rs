@@ -131,6 +131,19 @@ impl From<Refusal> for ApiError {
     }
 }
 
+impl ApiError {
+    /// The answer at a path. Alerta's senders look at nothing but `status` in the body, and would
+    /// take any other refusal for success.
+    pub(super) fn answer_for(self, path: &str) -> Response {
+        let path = path.strip_prefix("/api").unwrap_or(path);
+        if path == "/alert" || path.starts_with("/alert/") {
+            let body = serde_json::json!({"status": "error", "message": self.message});
+            return (self.status, Json(body)).into_response();
+        }
+        self.into_response()
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let detail = Detail { code: self.code, message: &self.message, hint: self.hint.as_deref() };

@@ -145,7 +145,12 @@ fn matches(template: &str, path: &str) -> bool {
 /// The role for the routes of the other doors.
 fn role_of_other_door(method: &Method, path: &str) -> Role {
     let reads = *method == Method::GET;
-    if path.starts_with("/ingest/") || path == "/api/v2/alerts" && !reads {
+    let delivers = path.starts_with("/ingest/")
+        || path == "/api/v2/alerts" && !reads
+        || matches!(path, "/alert" | "/api/alert") && !reads
+        || (path == "/v2/alerts" || path.starts_with("/v2/alerts/")) && !reads
+        || path.starts_with("/v2/alerts/requests/");
+    if delivers {
         Role::Ingest
     } else if reads {
         Role::Viewer
@@ -210,6 +215,11 @@ mod tests {
         for (method, path, role) in [
             (Method::POST, "/ingest/alertmanager", Role::Ingest),
             (Method::POST, "/api/v2/alerts", Role::Ingest),
+            (Method::POST, "/alert", Role::Ingest),
+            (Method::PUT, "/alert/732b30836e261245/action", Role::Responder),
+            (Method::POST, "/v2/alerts/x/close", Role::Ingest),
+            (Method::GET, "/v2/alerts/requests/x", Role::Ingest),
+            (Method::GET, "/v2/alerts/x", Role::Viewer),
             (Method::GET, "/api/v2/alerts", Role::Viewer),
             (Method::POST, "/api/v2/silences", Role::Responder),
             (Method::DELETE, "/api/v2/silence/5e1f", Role::Responder),

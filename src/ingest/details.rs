@@ -24,6 +24,12 @@ pub(super) fn field(object: &Value, name: &str) -> String {
     object.get(name).map(text_of).unwrap_or_default()
 }
 
+/// The texts of a list, in a line.
+pub(super) fn words_of(object: &Value, name: &str) -> String {
+    let words = object.get(name).and_then(Value::as_array).into_iter().flatten().map(text_of);
+    words.filter(|it| !it.is_empty()).take(FIELDS_MAX).collect::<Vec<_>>().join(", ")
+}
+
 /// A text as a label may hold it: a line of it, not too long.
 pub(super) fn label_text(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim();

@@ -1,10 +1,10 @@
-//! What a sender may say of an alert besides that it fires or is over: that somebody looks after it,
-//! or a remark. Both go to the alert's incident.
+//! What a sender may say of an alert that it names by its key alone: that somebody looks after it, a
+//! remark, that it is over.
 
-use super::Door;
-use crate::domain::event::Command;
+use super::{Delivery, Door, Failure};
+use crate::domain::event::{Command, Ends, ReceivedAlert};
 use crate::domain::incident::IncidentId;
-use crate::domain::label::Fingerprint;
+use crate::domain::label::{Fingerprint, Labels};
 use crate::engine::{CommandError, SubmitError};
 
 impl Door {
@@ -26,6 +26,27 @@ impl Door {
                 Ok(false)
             }
             Err(CommandError::NotTaken(error)) => Err(error),
+        }
+    }
+    /// Ends an alert, as far as a source is concerned. Tells whether it was known.
+    pub(super) async fn end(&self, source: &str, alert: Fingerprint) -> Result<bool, SubmitError> {
+        let labels =
+            self.handle.read(|state| Some(state.alerts.get(&alert)?.labels.clone())).await?;
+        let Some(labels) = labels else { return Ok(false) };
+        let delivery = |now| {
+            let over = ReceivedAlert {
+                labels: labels.clone(),
+                annotations: Labels::default(),
+                starts_at: None,
+                ends: Ends::At(now),
+                generator_url: "".into(),
+                identity: Some(alert),
+            };
+            Ok::<_, ()>(Delivery { alerts: vec![over], rejected: Vec::new() })
+        };
+        match self.take(source, delivery).await {
+            Ok(_) | Err(Failure::Unreadable(())) => Ok(true),
+            Err(Failure::NotTaken(error)) => Err(error),
         }
     }
 }

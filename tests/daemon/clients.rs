@@ -1,4 +1,4 @@
-//! The formats of others, sent by their own clients: PagerDuty's events.
+//! The formats of others, sent by their own clients: `PagerDuty`, `CloudEvents`, Alerta, Opsgenie.
 
 use crate::http;
 use crate::support::{BY_SERVICE, Daemon, Options, PROGRAM, SOON, eventually, run, source};
@@ -101,7 +101,6 @@ fn an_alertmanager_pages_us_beside_its_webhook() {
 
 #[test]
 fn a_routing_key_is_a_token_or_that_of_a_source() {
-    const ADMIN: &str = "admin-0123456789abcdef0123456789abcdef";
     let folder = TempDir::new().unwrap();
     let secret = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -208,4 +207,82 @@ fn a_delivery_that_comes_again_is_taken_once() {
     assert_eq!(the_alert(&daemon, "resolved")["count"], 1);
     assert_eq!(send("3", "triggered")["alerts"], 1);
     assert_eq!(the_alert(&daemon, "firing")["count"], 2);
+}
+
+const ADMIN: &str = "admin-0123456789abcdef0123456789abcdef";
+
+/// A daemon that lets in nobody without the token of an administrator, or `SENDER` to deliver.
+fn with_tokens(folder: &Path) -> Daemon {
+    let token = |name: &str, role: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        format!("{{name: {name}, role: {role}, token: {{file: '{}'}}}}", path.display())
+    };
+    let tokens = [token("ada", "admin", ADMIN), token("sender", "ingest", SENDER)].join(", ");
+    Daemon::start_with(Options {
+        rules: BY_SERVICE.to_owned(),
+        settings: format!("auth: {{tokens: [{tokens}]}}\n"),
+        token: Some(ADMIN.to_owned()),
+        ..Options::default()
+    })
+}
+
+const SENDER: &str = "sender-0123456789abcdef0123456789abcdef";
+
+#[test]
+fn alerta_sends_and_acknowledges() {
+    let folder = TempDir::new().unwrap();
+    let daemon = with_tokens(folder.path());
+    let id = client(&daemon, "alerta_send.py", &["fire", SENDER]);
+    let alert = the_alert(&daemon, "firing");
+    assert_eq!(alert["fingerprint"], json!(id));
+    let labels = json!({"alertname": "NodeDown", "resource": "web-1", "service": "shop",
+        "environment": "Production", "region": "eu-1", "severity": "critical"});
+    assert_eq!(alert["labels"], labels);
+    assert_eq!(alert["annotations"]["description"], "does not answer");
+    daemon.incident_becomes("open", SOON);
+    client(&daemon, "alerta_send.py", &["ack", ADMIN, &id]);
+    daemon.incident_becomes("acknowledged", SOON);
+    client(&daemon, "alerta_send.py", &["resolve", SENDER]);
+    the_alert(&daemon, "resolved");
+    let told = client(&daemon, "alerta_send.py", &["mistake", SENDER]);
+    assert!(told.contains("Severity (bad) is not one of") && told.contains("timeout"), "{told}");
+    let told = client(&daemon, "alerta_send.py", &["mistake", "no such key"]);
+    assert!(told.contains("the token is not known"), "{told}");
+}
+
+#[test]
+fn the_command_line_of_alerta_sends() {
+    let daemon = Daemon::start(BY_SERVICE);
+    let told = client(&daemon, "alerta_send.py", &["cli"]);
+    let alert = the_alert(&daemon, "firing");
+    let id = alert["fingerprint"].as_str().unwrap();
+    assert!(told.contains(id) && told.contains("indeterminate -> major"), "{told}");
+    assert!(alert["ends_at"].is_string(), "its timeout is an end: {alert}");
+}
+
+#[test]
+fn the_sdk_of_opsgenie_creates_works_on_and_closes() {
+    let folder = TempDir::new().unwrap();
+    let daemon = with_tokens(folder.path());
+    let opsgenie = |step: &str| client(&daemon, "opsgenie.py", &[step, ADMIN]);
+    opsgenie("create");
+    let alert = the_alert(&daemon, "firing");
+    let labels = json!({"alertname": "Disk full on db-1", "entity": "db-1", "priority": "P2",
+        "service": "shop", "severity": "error"});
+    assert_eq!(alert["labels"], labels);
+    daemon.incident_becomes("open", SOON);
+    opsgenie("work");
+    let incident = daemon.incident_becomes("acknowledged", SOON);
+    assert_eq!(incident["owner"], "ada");
+    opsgenie("close");
+    the_alert(&daemon, "resolved");
+    let incident = daemon.incident_becomes("resolved", SOON);
+    let id = incident["id"].as_str().unwrap();
+    let timeline = daemon.get(&format!("/api/v1/incidents/{id}"))["timeline"].to_string();
+    for note in ["looking at the logs", "cleaned up"] {
+        assert!(timeline.contains(note), "{timeline}");
+    }
+    client(&daemon, "opsgenie.py", &["mistake", SENDER, "422"]);
+    client(&daemon, "opsgenie.py", &["mistake", "no such key", "401"]);
 }
