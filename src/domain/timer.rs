@@ -114,17 +114,17 @@ impl State {
 
     /// Sets every time anew, after loading or when a hold begins.
     pub(super) fn rebuild_timers(&mut self, now: Timestamp) {
-        self.timers = Timers::default();
-        let keys: Vec<TimerKey> = (self.alerts.keys().map(|it| TimerKey::Alert(*it)))
+        let keys = (self.alerts.keys().map(|it| TimerKey::Alert(*it)))
             .chain(self.incidents.keys().map(|it| TimerKey::Incident(*it)))
             .chain(self.executions.keys().map(|it| TimerKey::Execution(*it)))
             .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
             .chain(self.silences.keys().map(|it| TimerKey::Silence(it.clone())))
-            .chain(self.rule_timers())
-            .collect();
-        for key in keys {
-            self.set_timer(now, key);
-        }
+            .chain(self.rule_timers());
+        // All at once, which takes half the time of one by one.
+        let by_key: BTreeMap<TimerKey, Timestamp> =
+            keys.filter_map(|key| Some((key.clone(), self.wanted_at(now, &key)?))).collect();
+        let due = by_key.iter().map(|(key, at)| (*at, key.clone())).collect();
+        self.timers = Timers { due, by_key };
     }
 
     /// Sets the times of what only rules declare anew, when these change.
@@ -148,7 +148,12 @@ impl State {
     }
 
     pub(super) fn set_timer(&mut self, now: Timestamp, key: TimerKey) {
-        let at = match &key {
+        let at = self.wanted_at(now, &key);
+        self.timers.set(key, at);
+    }
+
+    fn wanted_at(&self, now: Timestamp, key: &TimerKey) -> Option<Timestamp> {
+        match key {
             TimerKey::Silence(id) => self.silence_wants(id),
             TimerKey::Maintenance(name) => self.maintenance_wants(now, name),
             TimerKey::Alert(fingerprint) => self.alert_wants(*fingerprint),
@@ -158,8 +163,7 @@ impl State {
                 .filter(|it| it.state == NotificationState::Pending)
                 .and_then(|it| it.retry_at),
             TimerKey::Detection(name) => self.detection_wants(now, name),
-        };
-        self.timers.set(key, at);
+        }
     }
 
     /// Moves a time behind the hold, see [`super::Memory::hold_until`].

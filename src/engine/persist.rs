@@ -6,9 +6,12 @@ use crate::domain::{Changes, Closed, ObjectKey, State};
 use crate::store::{Error, Kind, Object};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::num::NonZero;
 
 /// How long an alert is, more or less: room that is taken at once need not be taken bit by bit.
 const ALERT_BYTES: usize = 1280;
+/// So many objects are worth a thread.
+const AT_ONCE_MIN: usize = 256;
 
 /// What must be written for a set of changes.
 #[derive(Default)]
@@ -92,6 +95,23 @@ fn object(kind: Kind, id: String, value: &impl Serialize) -> Object {
 
 /// Reads open objects back. Fails with the first that this version cannot read.
 pub fn read_back(objects: &[Object]) -> Result<Vec<Stored>, Error> {
+    if objects.len() < AT_ONCE_MIN {
+        return read_part(objects);
+    }
+    // Nobody else has work while the watch starts.
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let parts = objects.chunks(objects.len().div_ceil(threads));
+        let readers: Vec<_> = parts.map(|part| scope.spawn(move || read_part(part))).collect();
+        let mut stored = Vec::with_capacity(objects.len());
+        for reader in readers {
+            stored.extend(reader.join().unwrap_or_else(|it| std::panic::resume_unwind(it))?);
+        }
+        Ok(stored)
+    })
+}
+
+fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
     let mut stored = Vec::with_capacity(objects.len());
     for object in objects {
         match object.kind {

@@ -12,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-/// How many records recovery reads at once.
-const PAGE: usize = 1000;
+/// How many records recovery reads at once. The file is gone through again for each page.
+const PAGE: usize = 200;
 /// A record that panics this often is set aside: once may be a half-changed state, twice is it.
 const PANICS_MAX: u32 = 2;
 /// A store that failed for less time than this has cut nobody off.
@@ -124,23 +124,21 @@ impl Watch {
     /// Decides what was accepted but not decided.
     fn catch_up(&mut self) -> Result<CaughtUp, Error> {
         let store = self.store.clone().ok_or_else(|| Error::Failed("not open".to_owned()))?;
-        let mut after = self.watermark;
-        loop {
-            let page = store.records(after, PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = last.seq;
-            for record in page {
-                if self.panics.get(&record.seq).is_some_and(|it| *it >= PANICS_MAX)
-                    && !planted::is(Bug::PoisonLoops)
-                {
-                    self.set_aside(&record);
-                    continue;
-                }
-                let now = self.clock.now();
-                if self.apply(now, Some(record.seq), &record.events).is_err() {
-                    return Ok(CaughtUp::Panicked);
-                }
+        let mut page = store.records(self.watermark, PAGE)?;
+        while let Some(after) = page.last().filter(|_| page.len() == PAGE).map(|it| it.seq) {
+            // The next page is read while this one is decided about.
+            let (caught_up, next) = std::thread::scope(|scope| {
+                let next = scope.spawn(|| store.records(after, PAGE));
+                (self.decide_again(&page), next.join())
+            });
+            let next = next.unwrap_or_else(|it| std::panic::resume_unwind(it));
+            if caught_up == CaughtUp::Panicked {
+                return Ok(caught_up);
             }
+            page = next?;
+        }
+        if self.decide_again(&page) == CaughtUp::Panicked {
+            return Ok(CaughtUp::Panicked);
         }
         // An effect whose result was in the log is not begun again.
         let finished: BTreeSet<&EffectKey> = self.undurable.commit.finished.iter().collect();
@@ -150,6 +148,23 @@ impl Watch {
             !matches!(events.as_slice(), [Event::EffectLost { key }] if finished.contains(key))
         });
         Ok(CaughtUp::All)
+    }
+
+    /// Decides about records that were accepted before.
+    fn decide_again(&mut self, records: &[Record]) -> CaughtUp {
+        for record in records {
+            if self.panics.get(&record.seq).is_some_and(|it| *it >= PANICS_MAX)
+                && !planted::is(Bug::PoisonLoops)
+            {
+                self.set_aside(record);
+                continue;
+            }
+            let now = self.clock.now();
+            if self.apply(now, Some(record.seq), &record.events).is_err() {
+                return CaughtUp::Panicked;
+            }
+        }
+        CaughtUp::All
     }
 
     /// Sets a record aside that cannot be applied; the watch goes on.

@@ -58,8 +58,8 @@ pub(in super::super) fn open(
     let map = driver.open(&database).map_err(|it| it.told(&database))?;
     let inbox = Inbox::open(folder, options)?;
     let writer = catch(|| bring_up_to_date(folder, (&*map, &inbox), format))?;
-    // What a start reads is read at once, so that damage there shows here.
-    inbox.records(writer.watermark(), usize::MAX)?;
+    // What a start reads is looked at before, so that damage there shows here.
+    inbox.check(writer.watermark())?;
     let record = inbox.last().max(writer.watermark());
     let witness = check_extent(folder, Extent { record, ..writer.extent() })?;
     inbox.clear_tail()?;

@@ -14,8 +14,10 @@ mod frame;
 use super::super::{Error, Options, Packed, Record};
 use super::folder::{free_bytes, is_full, remove_if_there, size_of, sync_folder};
 use super::{damaged, failed};
+use frame::Frame;
 use rustix::fs::FallocateFlags;
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -169,9 +171,31 @@ impl Inbox {
 
     /// Reads records with `seq` greater than `after`, in order, at most `limit`.
     pub(super) fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
+        let mut records = Vec::new();
+        self.walk(after, &mut |frame| {
+            frame.read(after, limit, &mut records)?;
+            Ok(if records.len() < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })?;
+        Ok(records)
+    }
+
+    /// Finds out whether every record after a `seq` is there as it was written.
+    pub(super) fn check(&self, after: u64) -> Result<(), Error> {
+        self.walk(after, &mut |_| Ok(ControlFlow::Continue(())))
+    }
+
+    /// Goes through the frames from the one on that may hold the record after a `seq`.
+    fn walk(
+        &self,
+        after: u64,
+        look: &mut dyn FnMut(&Frame<'_>) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
         let extent = self.extent().clone();
         let place = extent.files.partition_point(|it| *it <= after.saturating_add(1));
-        let mut records = Vec::new();
         // Every record from the first file's name on is in one of the files.
         let mut last: Option<u64> = None;
         let files = extent.files.get(place.saturating_sub(1)..).unwrap_or_default();
@@ -197,9 +221,8 @@ impl Inbox {
                     return Err(damaged(&format!("record {} is missing", frame.before)));
                 }
                 last = Some(frame.last);
-                frame.read(after, limit, &mut records)?;
-                if records.len() >= limit {
-                    return Ok(records);
+                if look(&frame)?.is_break() {
+                    return Ok(());
                 }
             }
         }
@@ -210,7 +233,7 @@ impl Inbox {
                 extent.last
             )));
         }
-        Ok(records)
+        Ok(())
     }
 
     fn is_gone(&self, first: u64) -> bool {
