@@ -6,8 +6,10 @@ use super::label::Labels;
 use super::rules::{Mode, Occasion, RuleRef, SecretText};
 use super::{Closed, Count, ObjectKey, State, later};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 super::numbered_id!(
@@ -75,13 +77,13 @@ impl State {
         incident: &Incident,
         text: &str,
     ) {
-        let body = incident_body(now, occasion, incident, text);
+        let body = || Message { version: "1", occasion, text, at: now, incident }.to_text();
         self.send(now, occasion, Some(incident), &body);
     }
 
     /// Tells about something that is not an incident.
     pub(super) fn notify_plainly(&mut self, now: Timestamp, occasion: Occasion, body: &Value) {
-        self.send(now, occasion, None, body);
+        self.send(now, occasion, None, &|| body.to_string());
     }
 
     fn send(
@@ -89,7 +91,7 @@ impl State {
         now: Timestamp,
         occasion: Occasion,
         incident: Option<&Incident>,
-        body: &Value,
+        body: &dyn Fn() -> String,
     ) {
         let no_labels = Labels::default();
         let labels = incident.map_or(&no_labels, |it| &it.labels);
@@ -98,6 +100,8 @@ impl State {
         if rules.mode == Mode::Observe {
             return;
         }
+        // Most of what happens nobody wants to be told.
+        let body = LazyCell::new(body);
         for route in &rules.routes {
             if !route.on.contains(&occasion) || !route.matchers.matches(labels) {
                 continue;
@@ -106,11 +110,9 @@ impl State {
             self.memory.notification += 1;
             self.changes.objects.insert(ObjectKey::Memory);
             let id = NotificationId(self.memory.notification);
-            let mut body = body.clone();
-            if let Some(fields) = body.as_object_mut() {
-                fields.insert("notification".to_owned(), Value::from(id.to_string()));
-                fields.insert("receiver".to_owned(), Value::from(route.receiver.as_str()));
-            }
+            let name = Value::from(route.receiver.as_str());
+            let rest = body.strip_prefix('{').unwrap_or(&body);
+            let body = format!("{{\"notification\":\"{id}\",\"receiver\":{name},{rest}");
             let notification = Notification {
                 id,
                 route: route.rule.clone(),
@@ -118,7 +120,7 @@ impl State {
                 url: receiver.webhook_url.clone(),
                 occasion,
                 incident,
-                body: body.to_string().into(),
+                body: body.into(),
                 state: NotificationState::Pending,
                 attempts: 0,
                 created_at: now,
@@ -228,27 +230,37 @@ fn retry_time(now: Timestamp, id: NotificationId, attempts: u32) -> Timestamp {
 }
 
 /// What a receiver gets: what happened, and the incident as it is.
-fn incident_body(now: Timestamp, occasion: Occasion, incident: &Incident, text: &str) -> Value {
-    json!({
-        "version": "1",
-        "occasion": occasion.as_str(),
-        "text": text,
-        "at": now,
-        "incident": {
-            "id": incident.id,
-            "title": incident.title,
-            "state": incident.state,
-            "severity": incident.severity,
-            "priority": incident.priority,
-            "services": incident.services,
-            "owner": incident.owner,
-            "labels": incident.labels,
-            "annotations": incident.annotations,
-            "alert_count": incident.alert_count,
-            "opened_at": incident.opened_at,
-            "acknowledged_at": incident.acknowledged_at,
-            "resolved_at": incident.resolved_at,
-            "why": incident.why,
-        },
-    })
+#[derive(Serialize)]
+struct Message<'a> {
+    version: &'a str,
+    occasion: Occasion,
+    text: &'a str,
+    at: Timestamp,
+    #[serde(serialize_with = "incident_view")]
+    incident: &'a Incident,
+}
+
+impl Message<'_> {
+    fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("our own types have text keys only")
+    }
+}
+
+fn incident_view<S: Serializer>(it: &Incident, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_map(None)?;
+    fields.serialize_entry("id", &it.id)?;
+    fields.serialize_entry("title", &it.title)?;
+    fields.serialize_entry("state", &it.state)?;
+    fields.serialize_entry("severity", &it.severity)?;
+    fields.serialize_entry("priority", &it.priority)?;
+    fields.serialize_entry("services", &it.services)?;
+    fields.serialize_entry("owner", &it.owner)?;
+    fields.serialize_entry("labels", &it.labels)?;
+    fields.serialize_entry("annotations", &it.annotations)?;
+    fields.serialize_entry("alert_count", &it.alert_count)?;
+    fields.serialize_entry("opened_at", &it.opened_at)?;
+    fields.serialize_entry("acknowledged_at", &it.acknowledged_at)?;
+    fields.serialize_entry("resolved_at", &it.resolved_at)?;
+    fields.serialize_entry("why", &it.why)?;
+    fields.end()
 }

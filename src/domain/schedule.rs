@@ -8,9 +8,18 @@ use chrono::{DateTime, Utc};
 use jiff::civil;
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// No change of the clocks, and no move across the date line, is longer than this.
 const SHIFT_MAX: SignedDuration = SignedDuration::from_hours(26);
+
+/// So many lines are remembered.
+const KNOWN_MAX: usize = 1024;
+
+/// What was read before, by line and time zone. Reading takes far longer than asking, and state
+/// holds lines, which are asked whenever a time is set.
+static KNOWN: Mutex<BTreeMap<(String, String), Arc<Schedule>>> = Mutex::new(BTreeMap::new());
 
 /// When something is due, again and again.
 #[derive(Clone, Debug)]
@@ -28,7 +37,21 @@ impl Schedule {
     /// Reads a line of five fields (minute, hour, day of month, month, day of week) or one of
     /// `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`, `@annually`, and an IANA
     /// time zone from the data that is built in. Fails also when the line can never be due.
-    pub fn parse(line: &str, time_zone: &str) -> Result<Self, String> {
+    pub fn parse(line: &str, time_zone: &str) -> Result<Arc<Self>, String> {
+        let name = (line.to_owned(), time_zone.to_owned());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schedule) = known.get(&name) {
+            return Ok(schedule.clone());
+        }
+        let schedule = Arc::new(Self::read(line, time_zone)?);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(name, schedule.clone());
+        Ok(schedule)
+    }
+
+    fn read(line: &str, time_zone: &str) -> Result<Self, String> {
         let time_zone = TimeZoneDatabase::bundled().get(time_zone).map_err(|_| {
             format!("expected an IANA time zone such as `Europe/Berlin`, not `{time_zone}`")
         })?;

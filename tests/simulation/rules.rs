@@ -54,6 +54,15 @@ static GOOD: LazyLock<Vec<Arc<RuleSet>>> = LazyLock::new(|| {
     (0..VARIANTS).map(read).collect()
 });
 
+/// What comes of the rules with each mistake. Read once: it depends on nothing else.
+static BAD: LazyLock<Vec<Option<Arc<RuleSet>>>> = LazyLock::new(|| {
+    let read = |(right, wrong): &(&str, &str)| {
+        let text = text(0).replace(right, wrong);
+        config::rules_from_texts(&[("rules.yaml", &text)], Mode::Act).value.map(Arc::new)
+    };
+    MISTAKES.iter().map(read).collect()
+});
+
 fn text(variant: usize) -> String {
     let places = PLACES.get(variant % VARIANTS).into_iter().flatten();
     places.fold(TEXT.to_owned(), |text, (place, value)| text.replace(place, value))
@@ -64,9 +73,7 @@ pub(crate) fn variant(variant: usize) -> Arc<RuleSet> {
     GOOD.get(variant % VARIANTS).cloned().expect("every variant is there")
 }
 
-/// Reads rules with a mistake in them, as a reload does; none come of it.
-pub(crate) fn mistaken(mistake: usize) -> Option<RuleSet> {
-    let (right, wrong) = MISTAKES.get(mistake % MISTAKES.len())?;
-    let text = text(0).replace(right, wrong);
-    config::rules_from_texts(&[("rules.yaml", &text)], Mode::Act).value
+/// Rules with a mistake in them, as a reload reads them; none come of it.
+pub(crate) fn mistaken(mistake: usize) -> Option<Arc<RuleSet>> {
+    BAD.get(mistake % BAD.len()).cloned().flatten()
 }
