@@ -13,6 +13,7 @@ mod incidents;
 mod input;
 mod listener;
 mod listing;
+mod maintenance;
 mod metrics;
 mod openapi;
 mod page;

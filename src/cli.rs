@@ -8,6 +8,7 @@ pub mod demo;
 pub mod explain;
 pub mod failure;
 pub mod incident;
+pub mod maintenance;
 pub mod output;
 pub mod problem;
 pub mod runbook;
@@ -84,6 +85,8 @@ enum Remote {
     /// List, add and expire silences
     #[command(alias = "silences")]
     Silence(Noun<silence::Command>),
+    /// List maintenance windows
+    Maintenance(Noun<maintenance::Command>),
     /// List incidents and work on them
     #[command(alias = "incidents")]
     Incident(Noun<incident::Command>),
@@ -183,6 +186,9 @@ fn talk(server: &str, command: Remote) -> Result<()> {
         match command {
             Remote::Alert(it) => alert::run(&client, it.command, it.output.output).await,
             Remote::Silence(it) => silence::run(&client, it.command, it.output.output).await,
+            Remote::Maintenance(it) => {
+                maintenance::run(&client, it.command, it.output.output).await
+            }
             Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
             Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
@@ -352,7 +358,10 @@ mod tests {
             "watchkeeper alert send a=b --starts-at 2026-01-01T00:00:00Z",
             "watchkeeper silence list --expired -o yaml",
             "watchkeeper silence add a=b --duration 1h --comment c --author d",
+            "watchkeeper silence add a=b --duration 1h --comment c --dry-run",
+            "watchkeeper silence preview a=b c!=d --days 7 -o json",
             "watchkeeper silence expire 1 2",
+            "watchkeeper maintenance list",
             "watchkeeper incident list --state open,acknowledged --priority P1 --service s --limit 5",
             "watchkeeper incident list --all --server http://127.0.0.1:1 -o json",
             "watchkeeper --server http://127.0.0.1:1 incident -o json show INC-1",

@@ -38,8 +38,8 @@ mod tests;
 pub use built_in::built_in_sources;
 pub use code::Code;
 pub use rule_test::{
-    ExpectedAlert, ExpectedExecution, ExpectedIncident, RuleTest, TestExpectation, TestFact,
-    TestInput,
+    ExpectedAlert, ExpectedExecution, ExpectedIncident, ExpectedNotification, RuleTest,
+    TestExpectation, TestFact, TestInput,
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};

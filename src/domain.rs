@@ -272,6 +272,8 @@ pub enum Count {
     NotificationDelivered,
     /// A notification was given up.
     NotificationDead,
+    /// A notification was held back until there was nothing to tell.
+    NotificationMuted,
     /// A record could not be applied and was set aside.
     RecordPoisoned,
     /// The store was damaged, and was made anew from a snapshot.

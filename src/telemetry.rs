@@ -5,4 +5,4 @@ pub mod metrics;
 mod process;
 
 pub use logging::{LogFormat, start_logging};
-pub use metrics::{Gauges, Metrics};
+pub use metrics::{Gauges, Metrics, Silences};

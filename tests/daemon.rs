@@ -31,6 +31,8 @@ mod explain;
 mod heal;
 #[path = "daemon/intake.rs"]
 mod intake;
+#[path = "daemon/karma.rs"]
+mod karma;
 #[path = "daemon/kill.rs"]
 mod kill;
 #[path = "daemon/prometheus.rs"]

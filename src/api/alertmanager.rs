@@ -4,6 +4,7 @@
 //! are strict: what it calls required is always there, and its 400 is a JSON text.
 
 mod alerts;
+mod groups;
 mod query;
 mod silences;
 mod status;
@@ -46,7 +47,7 @@ pub struct Caller(pub String);
 pub fn routes(context: Arc<Context>) -> Router {
     Router::new()
         .route("/api/v2/alerts", get(alerts::get_alerts))
-        .route("/api/v2/alerts/groups", get(alerts::get_groups))
+        .route("/api/v2/alerts/groups", get(groups::get_groups))
         .route("/api/v2/silences", get(silences::get_silences).post(silences::post_silence))
         .route("/api/v2/silence/{id}", get(silences::get_silence).delete(silences::delete_silence))
         .route("/api/v2/status", get(status::get_status))

@@ -4,11 +4,14 @@ use super::Context;
 use super::routes::{Answer, Operation};
 use crate::domain::State as Domain;
 use crate::domain::alert::AlertState;
+use crate::domain::silence::SilenceState;
 use crate::engine::Health;
 use crate::telemetry::Gauges;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// The media type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -38,8 +41,26 @@ fn gauges(state: &Domain, health: &Health) -> Gauges {
         runbooks_stopped: state.memory.stopped.is_some(),
         ..Gauges::default()
     };
-    for alert in state.alerts.values() {
-        gauges.alerts_active += u64::from(alert.state == AlertState::Firing);
+    let now = Timestamp::now();
+    let mut firing_by_silence: BTreeMap<&str, u64> = BTreeMap::new();
+    for alert in state.alerts.values().filter(|it| it.state == AlertState::Firing) {
+        gauges.alerts_active += 1;
+        for silence in &alert.decision.silenced_by {
+            *firing_by_silence.entry(silence).or_default() += 1;
+        }
+    }
+    for silence in state.silences.values() {
+        let counts = &mut gauges.silences;
+        match silence.state(now) {
+            SilenceState::Pending => counts.pending += 1,
+            SilenceState::Expired => {}
+            SilenceState::Active => {
+                let fires = firing_by_silence.contains_key(&*silence.id);
+                counts.active += 1;
+                counts.matching_nothing += u64::from(silence.alert_count == 0);
+                counts.expiring += u64::from(fires && silence.warns_at() <= now);
+            }
+        }
     }
     for incident in state.incidents.values() {
         if incident.state.is_active() {

@@ -3,8 +3,8 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, executions, explain, incidents, metrics, openapi, page, problems, runbooks,
-    silences, status, stream,
+    Context, alerts, executions, explain, incidents, maintenance, metrics, openapi, page, problems,
+    runbooks, silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -97,6 +97,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(alerts::operations());
     operations.extend(incidents::operations());
     operations.extend(silences::operations());
+    operations.extend(maintenance::operations());
     operations.extend(problems::operations());
     operations.extend(runbooks::operations());
     operations.extend(executions::operations());

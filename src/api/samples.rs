@@ -248,6 +248,7 @@ pub(super) fn notification() -> Notification {
         occasion: Occasion::Opened,
         incident: Some(IncidentId(42)),
         body: "{}".into(),
+        muted: None,
         state: NotificationState::Pending,
         attempts: 2,
         created_at: at(0),

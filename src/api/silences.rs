@@ -1,5 +1,7 @@
 //! Silences over REST.
 
+mod preview;
+
 use super::Context;
 use super::access::Caller;
 use super::error::ApiError;
@@ -9,7 +11,7 @@ use super::routes::{Answer, Operation};
 use crate::domain::event::Command;
 use crate::domain::matcher::{Matcher, Matchers};
 use crate::domain::silence::{Silence, SilenceState};
-use crate::domain::{Accepted, ObjectKey};
+use crate::domain::{Accepted, ObjectKey, State as Domain};
 use axum::Json;
 use axum::extract::{Path, State};
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +30,16 @@ pub(super) fn operations() -> Vec<Operation> {
             ],
         ),
         Operation::command("/api/v1/silences", "Makes a silence", "SilenceInput", ONE, create),
+        Operation::read(
+            "/api/v1/silences/preview",
+            "Tells which alerts of the last days a silence would have held back",
+            Answer::Json("SilencePreview"),
+            preview::show,
+        )
+        .query(&[
+            ("filter", "matchers, all of them: `{host=\"a\",env!=\"test\"}`"),
+            ("days", "how far back, 1 to 365, 30 by default"),
+        ]),
         Operation::read("/api/v1/silences/{id}", "Shows a silence", ONE, show),
         Operation::command("/api/v1/silences/{id}/expire", "Ends it now", "By", ONE, expire),
     ]
@@ -45,10 +57,19 @@ struct SilenceView {
     created_by: String,
     comment: String,
     from_file: bool,
+    time_intervals: Vec<String>,
+    alert_count: u64,
+    firing_alerts: usize,
+    warnings: Vec<String>,
 }
 
-fn view(silence: &Silence, now: Timestamp) -> SilenceView {
+fn view(state: &Domain, silence: &Silence, now: Timestamp) -> SilenceView {
+    let firing_alerts = state.firing_alerts_of(&silence.id);
     SilenceView {
+        time_intervals: silence.time_intervals.iter().map(|it| it.rule.name.clone()).collect(),
+        alert_count: silence.alert_count,
+        firing_alerts,
+        warnings: warnings(silence, firing_alerts, now),
         id: silence.id.clone(),
         state: silence.state(now),
         matchers: silence.matchers.0.iter().map(ToString::to_string).collect(),
@@ -59,6 +80,21 @@ fn view(silence: &Silence, now: Timestamp) -> SilenceView {
         comment: silence.comment.clone(),
         from_file: silence.from_file,
     }
+}
+
+/// What people should know of a silence.
+fn warnings(silence: &Silence, firing_alerts: usize, now: Timestamp) -> Vec<String> {
+    if silence.state(now) != SilenceState::Active {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    if silence.alert_count == 0 {
+        warnings.push("it has matched no alert since it began".to_owned());
+    }
+    if firing_alerts > 0 && silence.warns_at() <= now {
+        warnings.push(format!("it ends soon, and {firing_alerts} of its alerts fire"));
+    }
+    warnings
 }
 
 #[derive(Deserialize)]
@@ -87,7 +123,8 @@ async fn list(
                 .filter(|it| query.cursor.as_deref().is_none_or(|cursor| &*it.id > cursor))
                 .filter(|it| states.as_ref().is_none_or(|known| known.contains(&it.state(now))))
                 .peekable();
-            let items: Vec<_> = wanted.by_ref().take(limit).map(|it| view(it, now)).collect();
+            let items: Vec<_> =
+                wanted.by_ref().take(limit).map(|it| view(state, it, now)).collect();
             let last = items.last().map(|it| it.id.to_string());
             Page { items, next_cursor: wanted.peek().and(last) }
         })
@@ -100,7 +137,8 @@ async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<SilenceView>, ApiError> {
     let now = Timestamp::now();
-    let found = context.handle.read(|state| state.silences.get(&*id).map(|it| view(it, now)));
+    let found =
+        context.handle.read(|state| state.silences.get(&*id).map(|it| view(state, it, now)));
     found.await?.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no silence `{id}`")))
 }
 
@@ -124,6 +162,7 @@ impl SilenceInput {
         let ends_at = match (self.ends_at, self.duration_seconds) {
             (Some(at), None) => at,
             (None, Some(seconds)) => starts_at
+                .max(now)
                 .checked_add(SignedDuration::from_secs(i64::from(seconds)))
                 .map_err(|_| ApiError::bad_request("the silence ends too far in the future"))?,
             _ => {
@@ -134,6 +173,10 @@ impl SilenceInput {
         if self.matchers.is_empty() {
             return Err(ApiError::bad_request("a silence needs at least one matcher")
                 .hint("for example `\"matchers\": [\"host=\\\"a\\\"\"]`"));
+        }
+        if self.comment.trim().is_empty() {
+            return Err(ApiError::bad_request("a silence needs a reason")
+                .hint("say in `comment` why the alerts are held back"));
         }
         Ok(Command::SetSilence {
             new_id: uuid::Uuid::new_v4().to_string(),
@@ -153,6 +196,12 @@ async fn create(
     Input(body): Input<SilenceInput>,
 ) -> Result<Json<SilenceView>, ApiError> {
     let by = caller.by(body.by.clone())?;
+    let mut body = body;
+    if let (Some(id), None) = (&body.id, body.starts_at) {
+        // A change that tells no start keeps the one that there is.
+        let known = context.handle.read(|state| state.silences.get(&**id).map(|it| it.starts_at));
+        body.starts_at = known.await?;
+    }
     let command = body.command(&by, Timestamp::now())?;
     match context.handle.command(by, command).await? {
         Accepted::Object(ObjectKey::Silence(id)) => {
@@ -184,7 +233,8 @@ mod tests {
     #[test]
     fn the_view_is_as_documented() {
         let now: Timestamp = "2026-01-01T00:30:00Z".parse().unwrap();
-        let json = serde_json::to_value(view(&samples::silence(), now)).unwrap();
+        let json =
+            serde_json::to_value(view(&Domain::default(), &samples::silence(), now)).unwrap();
         assert_schema("Silence", &json);
         assert_eq!(json["state"], "active");
         assert_eq!(json["matchers"], serde_json::json!(["host=\"a\""]));
@@ -205,8 +255,9 @@ mod tests {
         assert_eq!(ends_at.to_string(), "2026-01-01T00:01:00Z");
         for bad in [
             r#"{"matchers":["a=\"b\""],"comment":""}"#,
-            r#"{"matchers":[],"duration_seconds":1,"comment":""}"#,
-            r#"{"matchers":["a=b"],"duration_seconds":1,"ends_at":"2027-01-01T00:00Z","comment":""}"#,
+            r#"{"matchers":[],"duration_seconds":1,"comment":"c"}"#,
+            r#"{"matchers":["a=b"],"duration_seconds":1,"comment":" "}"#,
+            r#"{"matchers":["a=b"],"duration_seconds":1,"ends_at":"2027-01-01T00:00Z","comment":"c"}"#,
         ] {
             assert!(command(bad).is_err(), "{bad}");
         }

@@ -138,6 +138,7 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
         stopping: stopping.clone(),
         started_at,
     };
+    metrics.stand_as_alertmanager(&settings.alertmanager_version);
     let doors = vec![
         ingest::routes(Arc::new(ingest::Door::new(handle.clone(), metrics, keys))),
         alertmanager::routes(Arc::new(alertmanager::Context {

@@ -31,9 +31,21 @@ pub enum Command {
         /// Why
         #[arg(long, short)]
         comment: String,
+        /// Only show which alerts of the last 30 days it would have held back
+        #[arg(long)]
+        dry_run: bool,
         /// Who wants it
         #[command(flatten)]
         author: Author,
+    },
+    /// Show which alerts of the last days a silence would have held back
+    Preview {
+        /// What they must match, all of it
+        #[arg(required = true, value_name = "MATCHER")]
+        matchers: Vec<Matcher>,
+        /// How many days back
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
+        days: u32,
     },
     /// End silences now
     Expire {
@@ -63,7 +75,11 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
             let listing = Listing { path: &["silences"], query: &query, limit };
             output::list(&client.list(&listing).await?, output, silence_table)
         }
-        Command::Add { matchers, duration, comment, author } => {
+        Command::Add { matchers, dry_run: true, .. } => {
+            preview(client, &matchers, 30, output).await
+        }
+        Command::Preview { matchers, days } => preview(client, &matchers, days, output).await,
+        Command::Add { matchers, duration, comment, author, dry_run: false } => {
             let author = By { by: author.author };
             let silence = json!({
                 "by": author.name(),
@@ -80,6 +96,28 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
             super::change_each(client, &change, &ids, output).await
         }
     }
+}
+
+async fn preview(client: &Client, matchers: &[Matcher], days: u32, output: Output) -> Result<()> {
+    let matchers: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+    let query = [("filter", format!("{{{}}}", matchers.join(","))), ("days", days.to_string())];
+    let preview = client.get(&["silences", "preview"], &query).await?;
+    output::show(&preview, output, preview_text)
+}
+
+fn preview_text(preview: &Value, _: Timestamp) -> String {
+    let since = field(preview, "since");
+    let mut lines = vec![format!(
+        "since {since} it would have held back {} alerts, of which {} fire now",
+        field(preview, "alerts"),
+        field(preview, "firing")
+    )];
+    let examples = preview["examples"].as_array().into_iter().flatten();
+    lines.extend(examples.map(|it| format!("  {}", output::plain(&it.to_string()))));
+    if preview["complete"] == false {
+        lines.push(format!("only {} alerts were looked at", field(preview, "examined")));
+    }
+    lines.join("\n")
 }
 
 /// Reads a duration as Prometheus writes it: `90m`, `1h30m`, `2d`, `1w`.
@@ -121,9 +159,11 @@ fn silence_table(listing: &Value, now: Timestamp) -> String {
             field(it, "created_by"),
             field(it, "matchers"),
             field(it, "comment"),
+            field(it, "warnings"),
         ]
     });
-    output::table(&["ID", "STATE", "ENDS", "AUTHOR", "MATCHERS", "COMMENT"], rows.collect())
+    let heads = ["ID", "STATE", "ENDS", "AUTHOR", "MATCHERS", "COMMENT", "WARNINGS"];
+    output::table(&heads, rows.collect())
 }
 
 #[cfg(test)]
@@ -167,6 +207,7 @@ mod tests {
             duration: SignedDuration::from_hours(1),
             comment: "why".to_owned(),
             author: Author { author: "ann".to_owned() },
+            dry_run: false,
         };
         run(&client, command, Output::Table).await.unwrap();
         let expected = json!({

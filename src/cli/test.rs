@@ -4,14 +4,17 @@
 
 use super::check;
 use super::output;
-use crate::config::{self, ExpectedAlert, ExpectedIncident, RuleTest, TestExpectation, TestFact};
+use crate::config::{
+    self, ExpectedAlert, ExpectedIncident, ExpectedNotification, RuleTest, TestExpectation,
+    TestFact,
+};
 use crate::domain::alert::Alert;
 use crate::domain::effect::{Effect, Outcome, OutcomeKind, PlannedEffect};
-use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert};
+use crate::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
 use crate::domain::execution::{Execution, ExecutionId};
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::{Fingerprint, Labels};
-use crate::domain::rules::{RuleRef, RuleSet};
+use crate::domain::rules::{Occasion, RuleRef, RuleSet};
 use crate::domain::{Closed, State};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -70,7 +73,7 @@ fn run_test(rules: &RuleSet, test: &RuleTest) -> TestOutcome {
     for expectation in &test.expect {
         while let Some(next) = input.next_if(|it| it.at_seconds <= expectation.at_seconds) {
             world.go_to(at(test, next.at_seconds));
-            world.apply(&delivery(&next.fact, world.now));
+            world.apply(&event_of(&next.fact, world.now));
         }
         world.go_to(at(test, expectation.at_seconds));
         let place =
@@ -85,11 +88,18 @@ fn at(test: &RuleTest, seconds: u32) -> Timestamp {
     test.start.checked_add(since).unwrap_or(Timestamp::MAX)
 }
 
-fn delivery(fact: &TestFact, now: Timestamp) -> Event {
-    let (labels, ends) = match fact {
-        TestFact::Fires(labels) => (labels, Ends::WhenTold),
-        TestFact::Resolves(labels) => (labels, Ends::At(now)),
-    };
+fn event_of(fact: &TestFact, now: Timestamp) -> Event {
+    match fact {
+        TestFact::Fires(labels) => delivery(labels, Ends::WhenTold),
+        TestFact::Resolves(labels) => delivery(labels, Ends::At(now)),
+        TestFact::Acknowledges(incident) => Event::CommandGiven {
+            by: "test".to_owned(),
+            command: Command::AcknowledgeIncident { incident: *incident },
+        },
+    }
+}
+
+fn delivery(labels: &Labels, ends: Ends) -> Event {
     let alert = ReceivedAlert {
         labels: labels.clone(),
         annotations: Labels::default(),
@@ -113,6 +123,8 @@ struct World {
     closed_alerts: BTreeMap<Fingerprint, Alert>,
     closed_incidents: BTreeMap<IncidentId, Incident>,
     closed_executions: BTreeMap<ExecutionId, Execution>,
+    /// What receivers were told: the occasion, the receiver, the incident.
+    told: Vec<(Occasion, String, Option<IncidentId>)>,
 }
 
 impl World {
@@ -121,6 +133,9 @@ impl World {
         let mut effects = self.state.apply(self.now, event).effects;
         for _ in 0..TURNS_MAX {
             let Some(effect) = effects.pop() else { break };
+            if let Effect::Deliver { occasion, receiver, incident, .. } = &effect.effect {
+                self.told.push((*occasion, receiver.clone(), *incident));
+            }
             let finished =
                 Event::EffectFinished { key: effect.key.clone(), outcome: done(&effect) };
             effects.extend(self.state.apply(self.now, &finished).effects);
@@ -185,7 +200,26 @@ impl World {
             }
         }
         failures.extend(expected.alerts.iter().filter_map(|it| self.compare_alert(it)));
+        failures.extend(expected.notifications.as_ref().and_then(|it| self.compare_told(it)));
         failures
+    }
+
+    fn compare_told(&self, wanted: &[ExpectedNotification]) -> Option<String> {
+        let fits = |wanted: &ExpectedNotification,
+                    (occasion, receiver, incident): &(_, String, _)| {
+            wanted.occasion == *occasion
+                && wanted.receiver.as_ref().is_none_or(|it| it == receiver)
+                && (wanted.incident.is_none() || wanted.incident == *incident)
+        };
+        let all = wanted.len() == self.told.len()
+            && wanted.iter().zip(&self.told).all(|(wanted, told)| fits(wanted, told));
+        let told = |(occasion, receiver, incident): &(Occasion, String, Option<IncidentId>)| {
+            let incident = incident.map_or_else(String::new, |it| format!(" of {it}"));
+            format!("{} to {receiver}{incident}", occasion.as_str())
+        };
+        (!all).then(|| {
+            format!("not what receivers were told, which is: {}", list(self.told.iter().map(told)))
+        })
     }
 
     fn compare_alert(&self, wanted: &ExpectedAlert) -> Option<String> {

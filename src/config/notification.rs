@@ -4,6 +4,7 @@ use super::code::Code;
 use super::fields::{Fields, closest};
 use super::reader::Reader;
 use super::secret;
+use super::time_interval;
 use super::yaml::Node;
 use crate::domain::rules::{Occasion, Receiver, Route, SecretText};
 
@@ -63,11 +64,22 @@ pub(super) fn route(reader: &mut Reader<'_>, node: &Node, number: usize) -> Opti
         }
         None => String::new(),
     };
+    let mute_time_intervals = time_interval::named(reader, &mut fields, "mute_time_intervals");
+    let active_time_intervals = time_interval::named(reader, &mut fields, "active_time_intervals");
     fields.finish(reader);
-    Some(Route { rule, matchers, on, receiver })
+    Some(Route { rule, matchers, on, receiver, mute_time_intervals, active_time_intervals })
 }
 
 fn occasions(reader: &mut Reader<'_>, node: &Node) -> Vec<Occasion> {
+    let items = reader.list(node);
+    if items.is_empty() {
+        reader.report(node.place, Code::BadValue, "a route on no occasion sends nothing");
+    }
+    items.iter().filter_map(|it| occasion(reader, it)).collect()
+}
+
+/// What can be told.
+pub(super) fn occasion(reader: &mut Reader<'_>, node: &Node) -> Option<Occasion> {
     let words = [
         Occasion::Opened,
         Occasion::Resolved,
@@ -78,11 +90,7 @@ fn occasions(reader: &mut Reader<'_>, node: &Node) -> Vec<Occasion> {
         Occasion::SilenceExpiring,
     ]
     .map(|it| (it.as_str(), it));
-    let items = reader.list(node);
-    if items.is_empty() {
-        reader.report(node.place, Code::BadValue, "a route on no occasion sends nothing");
-    }
-    items.iter().filter_map(|it| reader.word(it, &words)).collect()
+    reader.word(node, &words)
 }
 
 /// Reports routes to receivers that no file has. Called when all files are read.

@@ -2,13 +2,14 @@
 
 use super::code::Code;
 use super::fields::Fields;
+use super::notification::occasion;
 use super::reader::Reader;
 use super::yaml::{Node, Place};
 use crate::domain::alert::Disposition;
 use crate::domain::execution::ExecutionState;
-use crate::domain::incident::{IncidentState, Priority, Severity};
+use crate::domain::incident::{IncidentId, IncidentState, Priority, Severity};
 use crate::domain::label::Labels;
-use crate::domain::rules::RuleRef;
+use crate::domain::rules::{Occasion, RuleRef};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub enum TestFact {
     Fires(Labels),
     /// It is resolved.
     Resolves(Labels),
+    /// Somebody acknowledges an incident.
+    Acknowledges(IncidentId),
 }
 
 /// What must be true at a time. `None` = not looked at.
@@ -58,6 +61,8 @@ pub struct TestExpectation {
     pub executions: Vec<ExpectedExecution>,
     /// Alerts that must be there, among others.
     pub alerts: Vec<ExpectedAlert>,
+    /// What receivers were told so far, all of it and in order.
+    pub notifications: Option<Vec<ExpectedNotification>>,
 }
 
 /// An incident in a test; what is `None` may be anything.
@@ -95,6 +100,17 @@ pub struct ExpectedAlert {
     pub disposition: Option<Disposition>,
 }
 
+/// What a receiver was told in a test; what is `None` may be anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpectedNotification {
+    /// What it was about.
+    pub occasion: Occasion,
+    /// The receiver's name.
+    pub receiver: Option<String>,
+    /// The incident.
+    pub incident: Option<IncidentId>,
+}
+
 /// An entry of `tests`.
 pub(super) fn rule_test(reader: &mut Reader<'_>, node: &Node) -> Option<RuleTest> {
     let mut fields = Fields::open(reader, node)?;
@@ -127,11 +143,18 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
     let mut fields = Fields::open(reader, node)?;
     let at_seconds = fields.required(reader, "at").map_or(0, |it| reader.duration(it));
     let (alert, resolve) = (fields.optional("alert"), fields.optional("resolve"));
-    let fact = match (alert, resolve) {
-        (Some(node), None) => Some(TestFact::Fires(labels(reader, node))),
-        (None, Some(node)) => Some(TestFact::Resolves(labels(reader, node))),
+    let fact = match (alert, resolve, fields.optional("acknowledge")) {
+        (Some(node), None, None) => Some(TestFact::Fires(labels(reader, node))),
+        (None, Some(node), None) => Some(TestFact::Resolves(labels(reader, node))),
+        (None, None, Some(node)) => match reader.text(node).parse() {
+            Ok(incident) => Some(TestFact::Acknowledges(incident)),
+            Err(reason) => {
+                reader.report(node.place, Code::BadValue, reason);
+                None
+            }
+        },
         _ => {
-            let message = "an input has an `alert` or a `resolve`: one of the two";
+            let message = "an input has one of `alert`, `resolve` and `acknowledge`";
             reader.report(fields.place, Code::MissingField, message);
             None
         }
@@ -161,8 +184,9 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
     let incidents = fields.optional("incidents");
     let executions = fields.optional("executions");
     let alerts = fields.optional("alerts");
-    if incidents.or(executions).or(alerts).is_none() {
-        let message = "expected `incidents`, `executions` or `alerts`";
+    let told = fields.optional("notifications");
+    if incidents.or(executions).or(alerts).or(told).is_none() {
+        let message = "expected `incidents`, `executions`, `alerts` or `notifications`";
         reader.report(fields.place, Code::MissingField, message);
     }
     fields.finish(reader);
@@ -173,6 +197,7 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
         incidents: entries(reader, incidents, incident),
         executions: entries(reader, executions, execution),
         alerts: entries(reader, alerts, alert),
+        notifications: told.map(|it| entries(reader, Some(it), notification)),
     })
 }
 
@@ -238,6 +263,18 @@ fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedExecution> 
     let state = fields.optional("state").and_then(|it| reader.word(it, &states));
     fields.finish(reader);
     Some(ExpectedExecution { runbook, state })
+}
+
+fn notification(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedNotification> {
+    let mut fields = Fields::open(reader, node)?;
+    let occasion = fields.required(reader, "occasion").and_then(|it| occasion(reader, it));
+    let receiver = fields.optional("receiver").map(|it| reader.text(it));
+    let incident = fields.optional("incident").and_then(|node| {
+        let incident = reader.text(node).parse();
+        incident.map_err(|reason| reader.report(node.place, Code::BadValue, reason)).ok()
+    });
+    fields.finish(reader);
+    Some(ExpectedNotification { occasion: occasion?, receiver, incident })
 }
 
 fn alert(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedAlert> {

@@ -197,6 +197,10 @@ pub(super) fn resolve(rules: &mut RuleSet) {
         }
     };
     rules.silences.iter_mut().for_each(|it| fill(&mut it.time_intervals));
+    rules.routes.iter_mut().for_each(|it| {
+        fill(&mut it.mute_time_intervals);
+        fill(&mut it.active_time_intervals);
+    });
     rules.maintenance.iter_mut().for_each(|it| fill(&mut it.time_intervals));
 }
 

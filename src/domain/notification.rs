@@ -1,5 +1,9 @@
 //! Notifications: telling a receiver what happened, again and again until it has heard.
 
+mod mute;
+
+pub use mute::Mute;
+
 use super::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use super::incident::{Incident, IncidentId, TimelineEntry};
 use super::label::Labels;
@@ -28,6 +32,8 @@ pub enum NotificationState {
     Delivered,
     /// Given up.
     Dead,
+    /// A route was mute, and when it was so no longer there was nothing to tell.
+    Muted,
 }
 
 /// One message to one receiver.
@@ -59,6 +65,9 @@ pub struct Notification {
     pub ended_at: Option<Timestamp>,
     /// What happened last, in a line.
     pub detail: String,
+    /// Why and until when it is, or was, held back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<Mute>,
 }
 
 /// Seconds before the second attempt; doubles with each further one.
@@ -107,6 +116,10 @@ impl State {
                 continue;
             }
             let Some(receiver) = rules.receiver(&route.receiver) else { continue };
+            if self.settle_muted(now, route, occasion, incident) {
+                continue;
+            }
+            let muted = route.mute(now);
             self.memory.notification += 1;
             self.changes.objects.insert(ObjectKey::Memory);
             let id = NotificationId(self.memory.notification);
@@ -124,12 +137,18 @@ impl State {
                 state: NotificationState::Pending,
                 attempts: 0,
                 created_at: now,
-                retry_at: None,
+                retry_at: muted.as_ref().map(|it| it.until),
                 ended_at: None,
                 detail: String::new(),
+                muted,
             };
+            let is_muted = notification.muted.is_some();
             self.notifications.insert(id, notification);
-            self.attempt(now, id);
+            if is_muted {
+                self.touch(now, ObjectKey::Notification(id));
+            } else {
+                self.attempt(now, id);
+            }
         }
     }
 
@@ -165,7 +184,8 @@ impl State {
             return;
         }
         notification.detail.clone_from(&outcome.detail);
-        let too_old = later(notification.created_at, GIVEN_UP_SECONDS) <= now;
+        let begun_at = notification.muted.as_ref().map_or(notification.created_at, |it| it.until);
+        let too_old = later(begun_at, GIVEN_UP_SECONDS) <= now;
         match outcome.result {
             OutcomeKind::Succeeded => self.end_notification(now, id, NotificationState::Delivered),
             OutcomeKind::FailedRetryable | OutcomeKind::TimedOut | OutcomeKind::Stopped
@@ -194,6 +214,10 @@ impl State {
                 self.turn.counts.push(Count::NotificationDead);
                 ("not_notified", "could not be told")
             }
+            NotificationState::Muted => {
+                self.turn.counts.push(Count::NotificationMuted);
+                ("not_notified", "was not told, as it was over by then")
+            }
         };
         if let Some(incident) = notification.incident {
             let text = format!(
@@ -211,7 +235,11 @@ impl State {
 
     /// A notification's time has come: the next attempt.
     pub(super) fn notification_due(&mut self, now: Timestamp, id: NotificationId) {
-        self.attempt(now, id);
+        if self.is_moot(id) {
+            self.end_notification(now, id, NotificationState::Muted);
+        } else {
+            self.attempt(now, id);
+        }
     }
 }
 

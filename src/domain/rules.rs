@@ -273,6 +273,12 @@ pub struct Route {
     pub on: Vec<Occasion>,
     /// The receiver's name.
     pub receiver: String,
+    /// Within these nobody is told by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mute_time_intervals: Vec<Arc<TimeIntervals>>,
+    /// If any, people are told by it within these only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub active_time_intervals: Vec<Arc<TimeIntervals>>,
 }
 
 /// How far a runbook may go by itself.

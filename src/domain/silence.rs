@@ -248,7 +248,8 @@ impl State {
                 "a silence must end after its start and after now".to_owned(),
             ));
         }
-        let mut silence = Silence { starts_at: silence.starts_at.max(now), ..silence };
+        let wanted_start = silence.starts_at;
+        let mut silence = Silence { starts_at: wanted_start.max(now), ..silence };
         let mut concerned = BTreeSet::new();
         if let Some(old) = old {
             let known = self.silences.get(old).ok_or_else(|| no_silence(old))?;
@@ -257,10 +258,16 @@ impl State {
             }
             let is_over = known.state(now) == SilenceState::Expired;
             concerned.insert(known.id.clone());
-            if !is_over && known.matchers == silence.matchers {
+            // Listings tell whole milliseconds, so no more comes back.
+            let starts_alike = if known.starts_at <= now {
+                known.starts_at.as_millisecond() == wanted_start.as_millisecond()
+            } else {
+                wanted_start >= now
+            };
+            if !is_over && starts_alike && known.matchers == silence.matchers {
                 silence.id = known.id.clone();
                 silence.alert_count = known.alert_count;
-                if known.state(now) == SilenceState::Active {
+                if known.starts_at <= now {
                     silence.starts_at = known.starts_at;
                 }
             } else if !is_over {

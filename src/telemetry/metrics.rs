@@ -1,5 +1,9 @@
 //! The one list of metric names: what is counted, and what is looked up when it is asked for.
 
+mod suppression;
+
+pub use suppression::Silences;
+
 use crate::domain::Count;
 use crate::domain::alert::Disposition;
 use crate::domain::execution::ExecutionState;
@@ -41,6 +45,8 @@ const DETECTION_BUCKETS: [f64; 11] =
 pub struct Gauges {
     /// Alerts that fire.
     pub alerts_active: u64,
+    /// Silences by state.
+    pub silences: Silences,
     /// Active incidents by priority and state.
     pub incidents_open: BTreeMap<(&'static str, IncidentState), u64>,
     /// SLA clocks of incidents that are not closed.
@@ -108,7 +114,7 @@ impl Metrics {
         for guard in ["stopped", "lock", "cooldown", "max_runs", "parameter", "template"] {
             inner.runbook_blocked.with_label_values(&[guard]).inc_by(0);
         }
-        for outcome in ["delivered", "dead"] {
+        for outcome in ["delivered", "dead", "muted"] {
             inner.notifications.with_label_values(&[outcome]).inc_by(0);
         }
         Self { inner: Arc::new(inner) }
@@ -149,6 +155,9 @@ impl Metrics {
             Count::NotificationDead => {
                 inner.notifications.with_label_values(&["dead"]).inc();
                 inner.effects_dead.inc();
+            }
+            Count::NotificationMuted => {
+                inner.notifications.with_label_values(&["muted"]).inc();
             }
             Count::RecordPoisoned => inner.records_set_aside.inc(),
             Count::StoreHealed => inner.store_healed.inc(),
@@ -370,6 +379,7 @@ impl Gauges {
             problems.with_label_values(&[state.as_str()]).set(signed(count));
         }
         let mut families = [incidents.collect(), clocks.collect(), problems.collect()].concat();
+        families.extend(self.silences.families());
         families.retain(|it| !it.get_metric().is_empty());
         let plain = [
             ("watchkeeper_alerts_active", "Alerts that fire", self.alerts_active),

@@ -1,8 +1,8 @@
 //! The Alertmanager API beside a real Alertmanager: the same alerts must look the same.
 
 use crate::http;
-use crate::support::{Daemon, firing};
-use crate::tools::alertmanager;
+use crate::support::{Daemon, SOON, eventually, firing};
+use crate::tools::{alertmanager, alertmanager_inhibiting};
 use serde_json::{Value, json};
 
 fn sets() -> Vec<Value> {
@@ -91,4 +91,67 @@ fn silences_behave_as_in_a_real_alertmanager() {
     let ours = http::send(daemon.address, "GET", path, &[], b"").unwrap();
     let theirs = http::send(real.address, "GET", path, &[], b"").unwrap();
     assert_eq!((ours.status, theirs.status), (404, 404));
+}
+
+const INHIBITIONS: &str = "
+  - {name: severity, source_matchers: ['severity=critical'], target_matchers: ['severity=~\"warning|critical\"'], equal: [alertname, cluster]}
+  - {name: parent, source_matchers: ['alertname=~\"Parent.*\"'], target_matchers: ['layer=host'], equal: [cluster, zone]}
+  - {name: absent, source_matchers: ['alertname=Down'], target_matchers: ['alertname=Slow'], equal: [nobody_has_this]}
+";
+
+#[test]
+fn inhibition_is_as_in_a_real_alertmanager() {
+    let daemon = Daemon::start(&format!("inhibitions: {INHIBITIONS}"));
+    let rules = INHIBITIONS.replace("- {name: ", "# ").replace(", source", "\n  - {source");
+    let real = alertmanager_inhibiting(daemon.folder.path(), &rules);
+    let mut alerts = Vec::new();
+    for name in ["ParentOne", "Down", "Slow"] {
+        for severity in ["critical", "warning", ""] {
+            for (cluster, zone) in [("a", ""), ("a", "1"), ("b", ""), ("", "")] {
+                let layer = if name == "Down" { "host" } else { "" };
+                alerts.push(firing(&[
+                    ("alertname", name),
+                    ("severity", severity),
+                    ("cluster", cluster),
+                    ("zone", zone),
+                    ("layer", layer),
+                ]));
+            }
+        }
+    }
+    let headers = [("content-type", "application/json")];
+    let everything = (0..alerts.len()).collect::<Vec<usize>>();
+    // Whatever fires: all, and each second, third, fifth, and seventh only.
+    for step in [1, 2, 3, 5, 7] {
+        let body: Vec<Value> = (everything.iter())
+            .map(|it| {
+                let mut alert = alerts[*it].clone();
+                if it % step != 0 {
+                    alert["endsAt"] = json!(jiff::Timestamp::now().to_string());
+                }
+                alert
+            })
+            .collect();
+        let body = json!(body).to_string();
+        for address in [daemon.address, real.address] {
+            let path = "/api/v2/alerts";
+            let reply = http::send(address, "POST", path, &headers, body.as_bytes()).unwrap();
+            assert_eq!(reply.status, 200, "{address}: {}", reply.body);
+        }
+        let inhibited = |alerts: &Value| {
+            let mut all: Vec<(String, bool)> = (alerts.as_array().unwrap().iter())
+                .map(|it| {
+                    let by = it["status"]["inhibitedBy"].as_array().unwrap();
+                    (it["fingerprint"].as_str().unwrap().to_owned(), !by.is_empty())
+                })
+                .collect();
+            all.sort();
+            all
+        };
+        eventually("both say the same", SOON, || {
+            let ours = inhibited(&daemon.get("/api/v2/alerts"));
+            let theirs = inhibited(&real.get("/api/v2/alerts"));
+            (ours == theirs && !ours.is_empty()).then_some(())
+        });
+    }
 }

@@ -93,6 +93,91 @@ fn silence_add_query_and_expire() {
 }
 
 #[test]
+fn silences_are_imported_changed_and_refused() {
+    let daemon = Daemon::start("");
+    let ids = |more: &[&str]| {
+        let printed = good(&daemon, &[&["silence", "query", "-q"], more].concat());
+        printed.lines().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let id = good(&daemon, &["silence", "add", "-a", "ann", "-c", "repair", "-d", "1h", "host=a"]);
+    let id = id.trim();
+    let file = daemon.folder.path().join("silences.json");
+    let export = |path: &std::path::Path| {
+        std::fs::write(path, good(&daemon, &["silence", "query", "-o", "json"])).unwrap();
+    };
+    export(&file);
+    let file = file.to_str().unwrap();
+    // The same again is no second one; by force it is.
+    good(&daemon, &["silence", "import", file]);
+    assert_eq!(ids(&[]), [id]);
+    good(&daemon, &["silence", "import", "--force", file]);
+    assert_eq!(ids(&[]).len(), 2);
+    // What is over is not changed but made anew, as in Alertmanager.
+    good(&daemon, &["silence", "expire", id]);
+    good(&daemon, &["silence", "import", file]);
+    assert!(!ids(&[]).contains(&id.to_owned()));
+    assert_eq!((ids(&[]).len(), ids(&["--expired"])), (2, vec![id.to_owned()]));
+    // One that nobody knows is refused as not found, and amtool makes it anew.
+    let text = std::fs::read_to_string(file).unwrap();
+    let foreign = text.replace(id, "2f3f4a5c-0000-4000-8000-000000000000");
+    std::fs::write(file, foreign).unwrap();
+    good(&daemon, &["silence", "import", file]);
+    assert_eq!(ids(&[]).len(), 3);
+
+    let left = ids(&[])[0].clone();
+    let commented = good(&daemon, &["silence", "update", "-c", "longer", &left]);
+    assert!(commented.contains(&left), "{commented}");
+    let simple = good(&daemon, &["silence", "query", "-o", "simple"]);
+    assert!(simple.contains("longer"), "{simple}");
+    for bad in [
+        &["silence", "add", "-a", "ann", "-d", "1h", "host=a"][..],
+        &["silence", "add", "-a", "ann", "-c", "x", "-d", "1h"],
+        &[
+            "silence",
+            "add",
+            "-a",
+            "ann",
+            "-c",
+            "x",
+            "--start",
+            "2026-01-02T00:00:00Z",
+            "--end",
+            "2026-01-01T00:00:00Z",
+            "host=a",
+        ],
+        &["silence", "update", "-d", "1h", "2f3f4a5c-0000-4000-8000-000000000000"],
+        &["silence", "query", "-o", "nothing"],
+    ] {
+        assert_ne!(amtool(&daemon, bad).code, 0, "{bad:?}");
+    }
+}
+
+#[test]
+fn what_holds_alerts_back_is_shown() {
+    let daemon = Daemon::start(
+        "
+inhibitions:
+  - {name: parent, source_matchers: ['alertname=Parent'], target_matchers: ['alertname=Child'], equal: [dc]}
+maintenance:
+  - {name: disks, matchers: ['alertname=Disk'], owner: ann, reason: new disks,
+     starts_at: 2026-01-01T00:00:00Z, ends_at: 2099-01-01T00:00:00Z}
+",
+    );
+    for (name, dc) in [("Parent", "a"), ("Child", "a"), ("Child", "b"), ("Disk", "a")] {
+        good(&daemon, &["alert", "add", name, &format!("dc={dc}")]);
+    }
+    let count = |more: &[&str]| {
+        let printed = good(&daemon, &[&["alert", "query", "-o", "json"], more].concat());
+        serde_json::from_str::<Value>(&printed).unwrap().as_array().unwrap().len()
+    };
+    assert_eq!(count(&[]), 2, "those that nothing holds");
+    assert_eq!(count(&["--inhibited"]), 1);
+    assert_eq!(count(&["--active", "--inhibited", "--silenced"]), 4);
+    let inhibited = good(&daemon, &["alert", "query", "--inhibited", "-o", "simple"]);
+    assert!(inhibited.contains("Child") && inhibited.contains("suppressed"), "{inhibited}");
+}
+
+#[test]
 fn status_routes_and_cluster() {
     let daemon = Daemon::start("");
     good(&daemon, &["config", "show"]);

@@ -134,6 +134,21 @@ receivers:
     Neighbour::start(&mut command, address, &folder.join("alertmanager.log"))
 }
 
+/// Starts an Alertmanager that tells nobody, with these `inhibit_rules`.
+pub(crate) fn alertmanager_inhibiting(folder: &Path, rules: &str) -> Neighbour {
+    let configuration =
+        format!("route: {{receiver: x}}\nreceivers: [{{name: x}}]\ninhibit_rules: {rules}");
+    alertmanager_configured(folder, &configuration)
+}
+
+/// Starts an Alertmanager with a configuration.
+pub(crate) fn alertmanager_configured(folder: &Path, configuration: &str) -> Neighbour {
+    fs::write(folder.join("alertmanager.yml"), configuration).unwrap();
+    let address = local(free_port());
+    let mut command = alertmanager_command(folder, &folder.join("alertmanager.yml"), address);
+    Neighbour::start(&mut command, address, &folder.join("alertmanager.log"))
+}
+
 fn alertmanager_command(folder: &Path, configuration: &Path, address: SocketAddr) -> Command {
     let mut command = Command::new("prometheus-alertmanager");
     command

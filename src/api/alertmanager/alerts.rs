@@ -11,14 +11,13 @@ use crate::domain::incident::IncidentId;
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::matcher::{Matcher, compile_anchored};
 use crate::domain::rules::RuleSet;
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,71 +44,67 @@ pub(super) async fn get_alerts(
     }
 }
 
-pub(super) async fn get_groups(
-    State(context): State<Arc<Context>>,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let filter = match Filter::read(query.as_deref()) {
-        Ok(filter) => filter,
-        Err(error) => return answer_text(StatusCode::BAD_REQUEST, &error),
-    };
-    match context.handle.read(|state| select(state, &filter, Timestamp::now())).await {
-        Ok(selection) => Json(group(&selection, &filter)).into_response(),
-        Err(error) => answer_unavailable(&error),
-    }
-}
-
 /// Checks the query of `GET /api/v2/alerts`. Fails with the answer's text when it cannot be read.
 pub fn check_query(query: &str) -> Result<(), String> {
     Filter::read(Some(query)).map(drop)
 }
 
 /// Which alerts are wanted.
-struct Filter {
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of Alertmanager's query")]
+pub(super) struct Filter {
     active: bool,
     silenced: bool,
+    inhibited: bool,
+    /// Groups whose route tells nobody at this time.
+    pub(super) muted: bool,
     matchers: Vec<Matcher>,
     receiver: Option<Regex>,
 }
 
 impl Filter {
-    /// Reads a query. `inhibited` and `unprocessed` select nothing, for no alert is either.
-    fn read(query: Option<&str>) -> Result<Self, String> {
+    /// Reads a query. `unprocessed` selects nothing, for every alert is decided about.
+    pub(super) fn read(query: Option<&str>) -> Result<Self, String> {
         let query = Query::parse(query);
         let receiver = query.get("receiver").filter(|it| !it.is_empty());
         let receiver = receiver.map(compile_anchored).transpose();
         Ok(Self {
             active: query.flag("active"),
             silenced: query.flag("silenced"),
+            inhibited: query.flag("inhibited"),
+            muted: query.flag("muted"),
             matchers: query.filters()?,
             receiver: receiver.map_err(|it| format!("failed to parse receiver param: {it}"))?,
         })
     }
 
     fn takes(&self, alert: &Alert) -> bool {
-        let by_state =
-            if alert.decision.silenced_by.is_empty() { self.active } else { self.silenced };
-        by_state
+        let decision = &alert.decision;
+        // Maintenance is to us what a silence is to Alertmanager: somebody said so.
+        let is_silenced = !decision.silenced_by.is_empty() || !decision.maintenance().is_empty();
+        let is_inhibited = decision.inhibited_by().is_some();
+        (self.active || is_silenced || is_inhibited)
+            && (self.silenced || !is_silenced)
+            && (self.inhibited || !is_inhibited)
             && alert.state == AlertState::Firing
             && self.matchers.iter().all(|it| it.matches(&alert.labels))
     }
 
-    fn takes_any(&self, receivers: &[&str]) -> bool {
+    pub(super) fn takes_any(&self, receivers: &[&str]) -> bool {
         let Some(pattern) = &self.receiver else { return true };
         receivers.iter().any(|it| pattern.is_match(it))
     }
 }
 
 /// What is copied out of the state, to be written after the lock is given back.
-struct Selection {
-    rules: Arc<RuleSet>,
-    rows: Vec<Row>,
+pub(super) struct Selection {
+    pub(super) rules: Arc<RuleSet>,
+    pub(super) rows: Vec<Row>,
     /// The group labels and the labels of the incidents that the rows name.
-    incidents: BTreeMap<IncidentId, (Labels, Labels)>,
+    pub(super) incidents: BTreeMap<IncidentId, (Labels, Labels)>,
 }
 
 /// An alert, copied.
-struct Row {
+pub(super) struct Row {
     fingerprint: Fingerprint,
     labels: Labels,
     annotations: Labels,
@@ -118,12 +113,14 @@ struct Row {
     ends_at: Timestamp,
     updated_at: Timestamp,
     silenced_by: Vec<Arc<str>>,
-    incident: Option<IncidentId>,
+    inhibited_by: Option<Fingerprint>,
+    muted_by: Vec<Arc<str>>,
+    pub(super) incident: Option<IncidentId>,
 }
 
 /// Copies the wanted alerts, in order of fingerprint. An alert whose source will tell its end has
 /// none; clients require one, so it is given the end of an alert that was reported just now.
-fn select(state: &domain::State, filter: &Filter, now: Timestamp) -> Selection {
+pub(super) fn select(state: &domain::State, filter: &Filter, now: Timestamp) -> Selection {
     let timeout = SignedDuration::from_secs(state.rules.resolve_timeout_seconds.into());
     let open_end = now.saturating_add(timeout).unwrap_or(now);
     let copy = |alert: &Alert| Row {
@@ -135,6 +132,8 @@ fn select(state: &domain::State, filter: &Filter, now: Timestamp) -> Selection {
         ends_at: alert.ends_at.unwrap_or(open_end),
         updated_at: alert.updated_at,
         silenced_by: alert.decision.silenced_by.clone(),
+        inhibited_by: alert.decision.inhibited_by().and_then(|it| it.source),
+        muted_by: muted_by(alert),
         incident: alert.incident,
     };
     let rows: Vec<Row> =
@@ -150,8 +149,16 @@ fn select(state: &domain::State, filter: &Filter, now: Timestamp) -> Selection {
     Selection { rules: Arc::clone(&state.rules), rows, incidents }
 }
 
+/// The names of what else holds an alert back: maintenance windows, and an inhibition that waits for a
+/// source, which has no alert to name.
+fn muted_by(alert: &Alert) -> Vec<Arc<str>> {
+    let waiting = alert.decision.inhibited_by().filter(|it| it.source.is_none());
+    let waiting = waiting.map(|it| it.rule.name.as_str().into());
+    alert.decision.maintenance().iter().cloned().chain(waiting).collect()
+}
+
 /// The receivers whose routes match.
-fn receivers<'a>(rules: &'a RuleSet, labels: &Labels) -> Vec<&'a str> {
+pub(super) fn receivers<'a>(rules: &'a RuleSet, labels: &Labels) -> Vec<&'a str> {
     let mut names = Vec::new();
     for route in rules.routes.iter().filter(|it| it.matchers.matches(labels)) {
         if !names.contains(&&*route.receiver) {
@@ -167,7 +174,7 @@ fn receivers<'a>(rules: &'a RuleSet, labels: &Labels) -> Vec<&'a str> {
 /// An alert as Alertmanager writes it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct GettableAlert<'a> {
+pub(super) struct GettableAlert<'a> {
     annotations: &'a Labels,
     ends_at: Milliseconds,
     fingerprint: Fingerprint,
@@ -183,13 +190,27 @@ struct GettableAlert<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AlertStatus<'a> {
-    inhibited_by: [&'a str; 0],
-    muted_by: [&'a str; 0],
+    #[serde(serialize_with = "as_list")]
+    inhibited_by: Option<Fingerprint>,
+    muted_by: Vec<&'a str>,
     silenced_by: &'a [Arc<str>],
     state: &'static str,
 }
 
-fn gettable<'a>(row: &'a Row, rules: &'a RuleSet) -> GettableAlert<'a> {
+/// As a list of at most one.
+#[expect(clippy::ref_option, reason = "serde asks for a reference")]
+fn as_list<S: Serializer>(it: &Option<Fingerprint>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(it)
+}
+
+/// Writes an alert; `muted_by` are the time intervals that mute its group.
+pub(super) fn gettable<'a>(
+    row: &'a Row,
+    rules: &'a RuleSet,
+    muted_by: &'a [Arc<str>],
+) -> GettableAlert<'a> {
+    let muted_by: Vec<&str> = row.muted_by.iter().chain(muted_by).map(|it| &**it).collect();
+    let is_active = row.silenced_by.is_empty() && row.inhibited_by.is_none() && muted_by.is_empty();
     GettableAlert {
         annotations: &row.annotations,
         ends_at: Milliseconds(row.ends_at),
@@ -197,10 +218,10 @@ fn gettable<'a>(row: &'a Row, rules: &'a RuleSet) -> GettableAlert<'a> {
         receivers: name_receivers(receivers(rules, &row.labels)),
         starts_at: Milliseconds(row.starts_at),
         status: AlertStatus {
-            inhibited_by: [],
-            muted_by: [],
+            inhibited_by: row.inhibited_by,
+            muted_by,
             silenced_by: &row.silenced_by,
-            state: if row.silenced_by.is_empty() { "active" } else { "suppressed" },
+            state: if is_active { "active" } else { "suppressed" },
         },
         updated_at: Milliseconds(row.updated_at),
         generator_url: &row.generator_url,
@@ -216,7 +237,7 @@ fn write_parts(selection: Selection) -> impl Iterator<Item = Result<Bytes, serde
         let rows = selection.rows.iter().enumerate().skip(start).take(PART_ALERTS);
         for (index, row) in rows {
             json.extend(if index == 0 { None } else { Some(b',') });
-            serde_json::to_writer(&mut json, &gettable(row, &selection.rules))?;
+            serde_json::to_writer(&mut json, &gettable(row, &selection.rules, &[]))?;
         }
         Ok(Bytes::from(json))
     });
@@ -224,50 +245,18 @@ fn write_parts(selection: Selection) -> impl Iterator<Item = Result<Bytes, serde
     edge(b"[").chain(parts).chain(edge(b"]"))
 }
 
-/// A group as Alertmanager writes it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AlertGroup<'a> {
-    alerts: Vec<GettableAlert<'a>>,
-    labels: Labels,
-    receiver: GettableReceiver<'a>,
-    route_labels: BTreeMap<&'a str, &'a str>,
-}
-
-/// One group for each incident, with the labels that its alerts share by rule, and one without
-/// labels for alerts that have no incident. Its receiver is the first that hears of the incident.
-fn group<'a>(selection: &'a Selection, filter: &Filter) -> Vec<AlertGroup<'a>> {
-    let mut groups: BTreeMap<_, AlertGroup<'a>> = BTreeMap::new();
-    for row in &selection.rows {
-        let incident = row.incident.and_then(|id| Some((id, selection.incidents.get(&id)?)));
-        let key = incident.map(|(id, (labels, _))| (labels, id));
-        let group = groups.entry(key).or_insert_with(|| {
-            let names = incident.map(|(_, (_, labels))| receivers(&selection.rules, labels));
-            let name = names.and_then(|it| it.first().copied()).unwrap_or(DEFAULT_RECEIVER);
-            AlertGroup {
-                alerts: Vec::new(),
-                labels: key.map(|(labels, _)| labels.clone()).unwrap_or_default(),
-                receiver: GettableReceiver { name },
-                route_labels: BTreeMap::new(),
-            }
-        });
-        group.alerts.push(gettable(row, &selection.rules));
-    }
-    groups.into_values().filter(|it| filter.takes_any(&[it.receiver.name])).collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::domain::alert::{Decision, Disposition};
+    use crate::domain::alert::{Decision, Disposition, Held, Inhibitor};
     use crate::domain::rules::{Occasion, Route, RuleRef};
     use serde_json::{Value, json};
 
-    fn time(text: &str) -> Timestamp {
+    pub(in super::super) fn time(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
 
-    fn alert(name: &str, state: AlertState, silenced_by: &[&str]) -> Alert {
+    pub(in super::super) fn alert(name: &str, state: AlertState, silenced_by: &[&str]) -> Alert {
         let labels = Labels::from_pairs([("alertname", name), ("host", "a")]);
         let at = time("2026-11-22T16:00:00Z");
         Alert {
@@ -296,12 +285,14 @@ mod tests {
         }
     }
 
-    fn state_of(alerts: impl IntoIterator<Item = Alert>) -> domain::State {
+    pub(in super::super) fn state_of(alerts: impl IntoIterator<Item = Alert>) -> domain::State {
         let route = |matchers: &str, receiver: &str| Route {
             rule: Arc::new(RuleRef::default()),
             matchers: matchers.parse().unwrap(),
             on: vec![Occasion::Opened],
             receiver: receiver.to_owned(),
+            mute_time_intervals: Vec::new(),
+            active_time_intervals: Vec::new(),
         };
         let mut state = domain::State::default();
         state.alerts = alerts.into_iter().map(|it| (it.fingerprint, Box::new(it))).collect();
@@ -372,6 +363,49 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_an_alert_is_named_and_asked_for() {
+        let source = Fingerprint(0xab);
+        let hold = |name, inhibited: bool, maintenance: &[&str]| {
+            let mut held = Held::default();
+            let rule = Arc::new(RuleRef { name: "rule".to_owned(), ..RuleRef::default() });
+            held.inhibited_by =
+                inhibited.then_some(Inhibitor { rule, source: Some(source), until: None });
+            held.maintenance = maintenance.iter().map(|it| Arc::from(*it)).collect();
+            let mut alert = alert(name, AlertState::Firing, &[]);
+            alert.decision.held = Some(Box::new(held));
+            alert
+        };
+        let state = state_of([
+            hold("Child", true, &[]),
+            hold("Work", false, &["disks"]),
+            alert("Up", AlertState::Firing, &[]),
+        ]);
+        for (query, names) in [
+            ("", &["Child", "Up", "Work"][..]),
+            ("active=false", &["Child", "Work"]),
+            ("inhibited=false", &["Up", "Work"]),
+            ("silenced=false", &["Child", "Up"]),
+            ("inhibited=false&silenced=false", &["Up"]),
+        ] {
+            let found = answer(&state, query);
+            let mut found: Vec<_> =
+                found.iter().filter_map(|it| it["labels"]["alertname"].as_str()).collect();
+            found.sort_unstable();
+            assert_eq!(found, names, "{query}");
+        }
+        let status =
+            |name: &str| answer(&state, &format!("filter=alertname={name}"))[0]["status"].clone();
+        assert_eq!(
+            status("Child"),
+            json!({"inhibitedBy": ["00000000000000ab"], "mutedBy": [], "silencedBy": [], "state": "suppressed"})
+        );
+        assert_eq!(
+            status("Work"),
+            json!({"inhibitedBy": [], "mutedBy": ["disks"], "silencedBy": [], "state": "suppressed"})
+        );
+    }
+
+    #[test]
     fn a_long_list_is_whole_and_sorted() {
         for count in [0, 1, PART_ALERTS, PART_ALERTS + 1, PART_ALERTS * 3 - 1] {
             let alerts = (0..count).map(|it| alert(&it.to_string(), AlertState::Firing, &[]));
@@ -380,32 +414,5 @@ mod tests {
             assert_eq!(prints.len(), count);
             assert!(prints.is_sorted(), "{count}");
         }
-    }
-
-    #[test]
-    fn alerts_are_grouped_by_incident() {
-        let selection = |receiver: &str| {
-            let filter = Filter::read(Some(receiver)).unwrap();
-            let state = state_of(["Up", "Down", "Left"].map(|name| {
-                let mut alert = alert(name, AlertState::Firing, &[]);
-                alert.incident = (name != "Left").then_some(IncidentId(1));
-                alert
-            }));
-            let mut selection = select(&state, &filter, time("2026-11-22T17:00:00Z"));
-            let labels = |name| Labels::from_pairs([("alertname", name)]);
-            let group_labels = Labels::from_pairs([("host", "a")]);
-            selection.incidents.insert(IncidentId(1), (group_labels, labels("Up")));
-            serde_json::to_value(group(&selection, &filter)).unwrap()
-        };
-        let groups = selection("");
-        assert_eq!(groups.as_array().map(Vec::len), Some(2));
-        assert_eq!(groups[0]["labels"], json!({}));
-        assert_eq!(groups[0]["receiver"], json!({"name": "default"}));
-        assert_eq!(groups[0]["alerts"][0]["labels"]["alertname"], "Left");
-        assert_eq!(groups[1]["labels"], json!({"host": "a"}));
-        assert_eq!(groups[1]["receiver"], json!({"name": "hook"}));
-        assert_eq!(groups[1]["alerts"].as_array().map(Vec::len), Some(2));
-        assert_eq!(groups[1]["routeLabels"], json!({}));
-        assert_eq!(selection("receiver=hook").as_array().map(Vec::len), Some(1));
     }
 }

@@ -24,15 +24,23 @@ pub(super) async fn get_silences(
     State(context): State<Arc<Context>>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let filters = match Query::parse(query.as_deref()).filters() {
+    let query = Query::parse(query.as_deref());
+    let now = Timestamp::now();
+    let is_asked = |silence: &Silence| match silence.state(now) {
+        SilenceState::Active => query.flag("active"),
+        SilenceState::Pending => query.flag("pending"),
+        SilenceState::Expired => query.flag("expired"),
+    };
+    let filters = match query.filters() {
         Ok(filters) => filters,
         Err(error) => return answer_text(StatusCode::BAD_REQUEST, &error),
     };
     let copy = |state: &domain::State| -> Vec<Silence> {
-        state.silences.values().filter(|it| is_wanted(it, &filters)).cloned().collect()
+        let wanted = |it: &&Silence| is_asked(it) && is_wanted(it, &filters);
+        state.silences.values().filter(wanted).cloned().collect()
     };
     match context.handle.read(copy).await {
-        Ok(silences) => Json(list(&silences, Timestamp::now())).into_response(),
+        Ok(silences) => Json(list(&silences, now)).into_response(),
         Err(error) => answer_unavailable(&error),
     }
 }

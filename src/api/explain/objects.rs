@@ -137,6 +137,7 @@ pub(super) fn notify_stage(notification: &Notification) -> Stage {
         NotificationState::Pending => "being sent",
         NotificationState::Delivered => "delivered",
         NotificationState::Dead => "given up",
+        NotificationState::Muted => "not told, as it was over when the route was no longer mute",
     };
     let verdict = format!(
         "{} ({}) to {}: {word} after {}",

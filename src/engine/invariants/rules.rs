@@ -66,6 +66,8 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             matchers: matchers(""),
             on: occasions.to_vec(),
             receiver: "hook".to_owned(),
+            mute_time_intervals: Vec::new(),
+            active_time_intervals: Vec::new(),
         }],
         runbooks: (0..4).map(runbook).collect(),
         problem_detection: vec![ProblemDetection {
