@@ -7,6 +7,7 @@ pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod failure;
+pub mod import;
 pub mod incident;
 pub mod maintenance;
 pub mod output;
@@ -67,6 +68,8 @@ enum Command {
     /// List sources, try what a body becomes, suggest a mapping
     #[command(alias = "sources")]
     Source(Noun<source::Command>),
+    /// Take over the configuration of an Alertmanager as rules
+    Import(import::ImportArguments),
     #[command(flatten)]
     Remote(Remote),
     /// Print a completion script
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Test { paths } => finish_daemon(test::run(&paths)),
         Command::Store(it) => finish(store::run(it)),
         Command::Source(it) => finish(source::run(&it.command, it.output.output)),
+        Command::Import(it) => finish(import::run(&it)),
         Command::Remote(it) => finish(talk(&arguments.server, it)),
         Command::Completions { shell } => {
             finish(completions::run(shell, &mut Arguments::command()))
@@ -384,6 +388,8 @@ mod tests {
             "watchkeeper source try body.json --source datadog -o json",
             "watchkeeper source try - --guess",
             "watchkeeper source suggest body.json --name shop",
+            "watchkeeper import alertmanager.yml --out rules --force",
+            "watchkeeper import - --dry-run",
             "watchkeeper explain INC-1 -o json",
             "watchkeeper incidents list",
             "watchkeeper incident show 1",

@@ -14,6 +14,7 @@ mod duration;
 mod expression;
 mod fields;
 mod files;
+mod import;
 mod inhibition;
 mod maintenance;
 pub mod mapping;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use built_in::built_in_sources;
 pub use code::Code;
+pub use import::{ImportNote, Imported, import_alertmanager};
 pub use rule_test::{
     ExpectedAlert, ExpectedExecution, ExpectedIncident, ExpectedNotification, RuleTest,
     TestExpectation, TestFact, TestInput,

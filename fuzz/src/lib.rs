@@ -24,12 +24,13 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("alerta", read_alerta),
     ("any_webhook", read_any_webhook),
     ("cloudevents", read_cloudevents),
     ("condition", read_condition),
     ("duration", read_duration),
+    ("import", read_import),
     ("matcher", read_matcher),
     ("opsgenie", read_opsgenie),
     ("pagerduty_event", read_pagerduty_event),
@@ -58,6 +59,14 @@ fn text(bytes: &[u8]) -> &str {
 pub fn read_posted_alerts(bytes: &[u8]) {
     if let Ok(delivery) = ingest::read_posted_alerts(bytes, now()) {
         check_delivery(&delivery);
+    }
+}
+
+/// The configuration of an Alertmanager. What is made of it is good.
+pub fn read_import(bytes: &[u8]) {
+    if let Ok(imported) = config::import_alertmanager(text(bytes)) {
+        let checked = config::rules_from_texts(&[("a.yaml", &imported.rules)], Mode::Act);
+        assert!(checked.value.is_some(), "{:?}\n{}", checked.findings, imported.rules);
     }
 }
 
