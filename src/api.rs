@@ -9,6 +9,7 @@ mod alerts;
 pub mod error;
 mod executions;
 mod explain;
+mod heartbeats;
 mod incidents;
 mod input;
 mod listener;
@@ -28,6 +29,7 @@ mod stream;
 
 pub use access::{Access, ResolvedToken};
 
+use crate::domain::heartbeat::HeartbeatRule;
 use crate::engine::Handle;
 use crate::telemetry::Metrics;
 use axum::extract::DefaultBodyLimit;
@@ -80,10 +82,10 @@ pub fn assemble(own: Context, others: Vec<Router>) -> Router {
     guarded(router, guard)
 }
 
-/// A declared source with a proof of its own needs no token of ours: its sender has none to send. The
-/// door of webhooks checks that proof. PagerDuty's senders have their key in the body, and its door
-/// checks that. Whoever asks first whether his events are wanted, or
-/// which severities there are, learns nothing of ours.
+/// A declared source or a heartbeat with a proof of its own needs no token of ours: its sender has none
+/// to send. The door checks that proof. PagerDuty's senders have their key in the body, and its door
+/// checks that. Whoever asks first whether his events are wanted, or which severities there are, learns
+/// nothing of ours.
 fn unless_proven(handle: Handle, role_of: access::RoleOf) -> access::RoleOf {
     const KEY_IN_BODY: [&str; 2] = ["/v2/enqueue", "/v2/change/enqueue"];
     Arc::new(move |method, path| {
@@ -101,6 +103,11 @@ fn unless_proven(handle: Handle, role_of: access::RoleOf) -> access::RoleOf {
                 state.rules.sources.iter().any(|it| it.rule.name == name && it.proof.is_some())
             })
         });
+        let is_proven = is_proven
+            || access::pinged(path).is_some_and(|name| {
+                let proven = |it: &HeartbeatRule| it.rule.name == name && it.token.is_some();
+                handle.peek(|state| state.rules.heartbeats.iter().any(proven))
+            });
         if is_proven { None } else { role_of(method, path) }
     })
 }

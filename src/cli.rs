@@ -7,6 +7,7 @@ pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod failure;
+pub mod heartbeat;
 pub mod import;
 pub mod incident;
 pub mod maintenance;
@@ -90,6 +91,9 @@ enum Remote {
     Silence(Noun<silence::Command>),
     /// List maintenance windows
     Maintenance(Noun<maintenance::Command>),
+    /// List what must be heard from, pause it
+    #[command(alias = "heartbeats")]
+    Heartbeat(Noun<heartbeat::Command>),
     /// List incidents and work on them
     #[command(alias = "incidents")]
     Incident(Noun<incident::Command>),
@@ -193,6 +197,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Maintenance(it) => {
                 maintenance::run(&client, it.command, it.output.output).await
             }
+            Remote::Heartbeat(it) => heartbeat::run(&client, it.command, it.output.output).await,
             Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
             Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
@@ -369,6 +374,9 @@ mod tests {
             "watchkeeper incident list --state open,acknowledged --priority P1 --service s --limit 5",
             "watchkeeper incident list --all --server http://127.0.0.1:1 -o json",
             "watchkeeper --server http://127.0.0.1:1 incident -o json show INC-1",
+            "watchkeeper heartbeat list --state down,late -o json",
+            "watchkeeper heartbeat show backup",
+            "watchkeeper heartbeats pause backup mirror --by me",
             "watchkeeper incident ack INC-1 INC-2 --by me",
             "watchkeeper incident assign INC-1 ann",
             "watchkeeper incident note INC-1 text",

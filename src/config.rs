@@ -14,6 +14,7 @@ mod duration;
 mod expression;
 mod fields;
 mod files;
+mod heartbeat;
 mod import;
 mod inhibition;
 mod maintenance;
@@ -40,8 +41,8 @@ pub use built_in::built_in_sources;
 pub use code::Code;
 pub use import::{ImportNote, Imported, import_alertmanager};
 pub use rule_test::{
-    ExpectedAlert, ExpectedExecution, ExpectedIncident, ExpectedNotification, RuleTest,
-    TestExpectation, TestFact, TestInput,
+    ExpectedAlert, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident, ExpectedNotification,
+    RuleTest, TestExpectation, TestFact, TestInput,
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};

@@ -9,6 +9,8 @@ pub mod correlation;
 pub mod effect;
 pub mod event;
 pub mod execution;
+mod gap;
+pub mod heartbeat;
 mod hold;
 pub mod incident;
 mod inhibition;
@@ -78,6 +80,7 @@ pub(crate) use numbered_id;
 use alert::Alert;
 use event::Event;
 use execution::{Execution, ExecutionId};
+use heartbeat::Heartbeat;
 use incident::{Incident, IncidentId, TimelineEntry};
 use label::{Beside, Fingerprint};
 use notification::{Notification, NotificationId};
@@ -102,6 +105,8 @@ pub struct State {
     pub problems: BTreeMap<ProblemId, Problem>,
     /// Silences, and for five days those that are over.
     pub silences: BTreeMap<Arc<str>, Silence>,
+    /// All heartbeats that the rules declare.
+    pub heartbeats: BTreeMap<Arc<str>, Heartbeat>,
     /// Notifications that are not delivered.
     pub notifications: BTreeMap<NotificationId, Notification>,
     /// The rules in force.
@@ -190,6 +195,8 @@ pub enum ObjectKey {
     Silence(Arc<str>),
     /// A notification.
     Notification(NotificationId),
+    /// A heartbeat.
+    Heartbeat(Arc<str>),
     /// [`Memory`].
     Memory,
     /// The rules in force.
@@ -274,6 +281,8 @@ pub enum Count {
     NotificationDead,
     /// A notification was held back until there was nothing to tell.
     NotificationMuted,
+    /// A sign of life came.
+    HeartbeatPinged(heartbeat::Signal),
     /// A record could not be applied and was set aside.
     RecordPoisoned,
     /// The store was damaged, and was made anew from a snapshot.
@@ -332,6 +341,8 @@ pub enum Closed {
     Silence(Box<Silence>),
     /// A notification.
     Notification(Box<Notification>),
+    /// A heartbeat.
+    Heartbeat(Box<Heartbeat>),
 }
 
 impl State {
@@ -354,7 +365,8 @@ impl State {
                 self.recurrences_found(now, detection, recurrences);
             }
             Event::WatchStarted { last_seen } => self.watch_started(now, *last_seen),
-            Event::ClockJumped { .. } => self.hold(now),
+            Event::HeartbeatPinged(ping) => self.heartbeat_pinged(now, ping),
+            Event::ClockJumped { milliseconds } => self.clock_jumped(now, *milliseconds),
             Event::RecordPoisoned { seq, reason } => self.record_poisoned(now, *seq, reason),
             Event::StoreHealed(healing) => self.store_healed(now, healing),
             Event::Woken => self.wake(now),
@@ -430,29 +442,12 @@ impl State {
         self.turn.timeline.push((of, entry));
     }
 
-    /// Gives somebody who was cut off from us time to speak again, see [`Memory::hold_until`].
-    fn hold(&mut self, now: Timestamp) {
-        /// Prometheus speaks again after its resend delay, one minute unless told otherwise; some
-        /// more for its evaluation and the way.
-        const GRACE_SECONDS: i64 = 90;
-        self.memory.hold_until = Some(later(now, GRACE_SECONDS));
-        self.changes.objects.insert(ObjectKey::Memory);
-        self.rebuild_timers(now);
-    }
-
     /// Something is wrong with ourselves: people learn of it as of everything else.
     fn record_poisoned(&mut self, now: Timestamp, seq: u64, reason: &str) {
         self.turn.counts.push(Count::RecordPoisoned);
         let text = format!("record {seq} of the log was set aside: {reason}");
         let batch = event::AlertBatch::about_ourselves("WatchkeeperRecordSetAside", &text);
         self.receive_batch(now, &batch);
-    }
-
-    fn watch_started(&mut self, now: Timestamp, last_seen: Option<Timestamp>) {
-        // The very first start has no gap before it: nobody was cut off.
-        if last_seen.is_some() {
-            self.hold(now);
-        }
     }
 
     fn effect_finished(

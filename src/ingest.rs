@@ -11,7 +11,9 @@ mod body;
 mod cloudevents;
 mod coalesce;
 mod details;
+mod feeding;
 mod guess;
+mod heartbeat;
 mod keys;
 mod mapped;
 mod mapping;
@@ -26,6 +28,7 @@ mod signature;
 mod validate;
 mod webhook;
 
+pub use heartbeat::{clean as clean_output, read_address as read_ping};
 pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
 
@@ -38,7 +41,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use coalesce::{Coalescer, Moment};
+use coalesce::{Coalescer, Moment, Terms};
 use jiff::{SignedDuration, Timestamp};
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -61,6 +64,7 @@ pub struct Door {
     handle: Handle,
     metrics: Metrics,
     coalescer: Coalescer,
+    feeding: feeding::Feeding,
     sources: webhook::Sources,
     keys: Keys,
     seen: seen::Seen,
@@ -88,6 +92,7 @@ pub fn routes(door: Arc<Door>) -> Router {
         .route("/v2/alerts/{identifier}/acknowledge", post(opsgenie::acknowledge))
         .route("/v2/alerts/{identifier}/notes", post(opsgenie::note))
         .route("/v2/alerts/requests/{id}", get(opsgenie::request))
+        .merge(heartbeat::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(door)
 }
@@ -196,6 +201,7 @@ impl Door {
             handle,
             metrics,
             coalescer: Coalescer::new(),
+            feeding: feeding::Feeding::default(),
             sources: webhook::Sources::default(),
             keys,
             seen: seen::Seen::new(),
@@ -239,14 +245,32 @@ impl Door {
         let source: Arc<str> = Arc::from(source);
         let now = self.moment();
         let timeout = self.resolve_timeout(&alerts);
-        let on_its_way = self.coalescer.begin(&source, &mut alerts, now, timeout);
-        if !alerts.is_empty() || !rejected.is_empty() {
+        let fed = self.feeding.by(&self.handle, &source);
+        let terms = Terms { resolve_timeout: timeout, repeat_after: &|it| fed.repeat_after(it) };
+        let on_its_way = self.coalescer.begin(&source, &mut alerts, now, &terms);
+        let is_new = !alerts.is_empty() || !rejected.is_empty();
+        if is_new || self.feeding.must_tell(&fed, Instant::now()) {
             in_our_time(&mut alerts, self.handle.ahead());
             let batch = AlertBatch { source, alerts, rejected };
             self.handle.submit(vec![Event::AlertsReceived(batch)]).await?;
         }
         on_its_way.mark_durable();
         Ok(())
+    }
+
+    /// Takes in facts; while the log cannot take more the request is held.
+    async fn submit_held(&self, events: Vec<Event>) -> Result<(), SubmitError> {
+        let began = Instant::now();
+        let mut wait = FIRST_PAUSE;
+        loop {
+            match self.handle.submit(events.clone()).await {
+                Err(SubmitError::Overloaded) if began.elapsed() + wait < HOLD_MAX => {
+                    tokio::time::sleep(wait + jitter(wait)).await;
+                    wait = (wait * 2).min(PAUSE_MAX);
+                }
+                result => return result,
+            }
+        }
     }
 
     fn moment(&self) -> Moment {

@@ -139,6 +139,8 @@ pub enum Kind {
     Silence,
     /// Id: `NTF-12`.
     Notification,
+    /// Id: its name.
+    Heartbeat,
     /// The one small object of things to remember. Id: `memory`.
     Memory,
     /// The rules in force. Id: `rules`.

@@ -1,8 +1,11 @@
 //! Tracing, and the one list of metric names.
 
+mod gauges;
+mod heard;
 pub mod logging;
 pub mod metrics;
 mod process;
 
+pub use gauges::Gauges;
 pub use logging::{LogFormat, start_logging};
-pub use metrics::{Gauges, Metrics, Silences};
+pub use metrics::{Metrics, Silences};

@@ -29,6 +29,8 @@ mod engines;
 mod explain;
 #[path = "daemon/heal.rs"]
 mod heal;
+#[path = "daemon/heartbeats.rs"]
+mod heartbeats;
 #[path = "daemon/import.rs"]
 mod import;
 #[path = "daemon/intake.rs"]

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use watchkeeper::api::alertmanager;
 use watchkeeper::config::{self, Level};
 use watchkeeper::domain::effect::PlannedEffect;
+use watchkeeper::domain::event::Event;
 use watchkeeper::domain::execution::Context;
+use watchkeeper::domain::heartbeat::{HeartbeatPing, OUTPUT_BYTES_MAX};
 use watchkeeper::domain::incident::TimelineEntry;
 use watchkeeper::domain::label::Labels;
 use watchkeeper::domain::matcher::{Matcher, Matchers};
@@ -24,12 +26,13 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("alerta", read_alerta),
     ("any_webhook", read_any_webhook),
     ("cloudevents", read_cloudevents),
     ("condition", read_condition),
     ("duration", read_duration),
+    ("heartbeat_ping", read_heartbeat_ping),
     ("import", read_import),
     ("matcher", read_matcher),
     ("opsgenie", read_opsgenie),
@@ -82,6 +85,19 @@ pub fn read_pagerduty_event(bytes: &[u8]) {
     if let Ok(delivery) = ingest::read_pagerduty_event(bytes, now()) {
         assert_eq!(delivery.alerts.len() + delivery.rejected.len(), 1);
         check_delivery(&delivery);
+    }
+}
+
+/// A ping: the end of its address, the id of its run, and its body, each on a line.
+pub fn read_heartbeat_ping(bytes: &[u8]) {
+    let mut lines = bytes.splitn(3, |it| *it == b'\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (signal, run, body) = (text(next()), text(next()), next());
+    let output = ingest::clean_output(body);
+    assert!(output.len() <= OUTPUT_BYTES_MAX);
+    assert!(!output.contains(|it: char| it.is_control() && it != '\n' && it != '\t'));
+    if let Ok(ping) = ingest::read_ping("a", signal, Some(run)) {
+        check_comes_back(&Event::HeartbeatPinged(HeartbeatPing { output, ..ping }));
     }
 }
 
@@ -235,7 +251,7 @@ pub fn read_stored_value(bytes: &[u8]) {
 }
 
 /// The kinds of objects that are loaded at a start.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::AlertPage,
     Kind::Incident,
     Kind::Execution,
@@ -244,6 +260,7 @@ const KINDS: [Kind; 8] = [
     Kind::Notification,
     Kind::Memory,
     Kind::Rules,
+    Kind::Heartbeat,
 ];
 
 /// An open object, by a digit for its kind and its text, as a start reads it.

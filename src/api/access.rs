@@ -121,8 +121,13 @@ impl Guard {
         let headers = request.headers();
         let host = self.access.check_host(headers)?;
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if changes {
+        // A ping changes something, by whatever method.
+        let is_ping = pinged(request.uri().path()).is_some();
+        if changes || is_ping {
             self.access.check_origin(headers, host)?;
+        }
+        if is_ping {
+            check_fetch_site(headers)?;
         }
         let caller = match (self.role_of)(request.method(), request.uri().path()) {
             None => None,
@@ -132,6 +137,22 @@ impl Guard {
             check_content_type(headers)?;
         }
         Ok(caller)
+    }
+}
+
+/// The name of the heartbeat that a path pings.
+pub(super) fn pinged(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/heartbeat/").or_else(|| path.strip_prefix("/v2/heartbeats/"))?;
+    rest.split('/').next()
+}
+
+/// Refuses what a browser asks for in the name of a foreign page, such as an image: it carries no
+/// `Origin`.
+fn check_fetch_site(headers: &HeaderMap) -> Result<(), ApiError> {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    match site {
+        None | Some(b"none" | b"same-origin") => Ok(()),
+        Some(_) => Err(foreign_origin("(another site)")),
     }
 }
 

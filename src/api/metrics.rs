@@ -75,6 +75,9 @@ fn gauges(state: &Domain, health: &Health) -> Gauges {
     for problem in state.problems.values() {
         *gauges.problems.entry(problem.state).or_default() += 1;
     }
+    for heartbeat in state.heartbeats.values() {
+        *gauges.heartbeats.entry(heartbeat.state(now)).or_default() += 1;
+    }
     gauges
 }
 

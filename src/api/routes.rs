@@ -3,8 +3,8 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, executions, explain, incidents, maintenance, metrics, openapi, page, problems,
-    runbooks, silences, status, stream,
+    Context, alerts, executions, explain, heartbeats, incidents, maintenance, metrics, openapi,
+    page, problems, runbooks, silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -98,6 +98,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(incidents::operations());
     operations.extend(silences::operations());
     operations.extend(maintenance::operations());
+    operations.extend(heartbeats::operations());
     operations.extend(problems::operations());
     operations.extend(runbooks::operations());
     operations.extend(executions::operations());
@@ -147,6 +148,7 @@ fn matches(template: &str, path: &str) -> bool {
 fn role_of_other_door(method: &Method, path: &str) -> Role {
     let reads = *method == Method::GET;
     let delivers = path.starts_with("/ingest/")
+        || super::access::pinged(path).is_some()
         || path == "/api/v2/alerts" && !reads
         || matches!(path, "/alert" | "/api/alert") && !reads
         || (path == "/v2/alerts" || path.starts_with("/v2/alerts/")) && !reads
@@ -221,6 +223,9 @@ mod tests {
             (Method::POST, "/v2/alerts/x/close", Role::Ingest),
             (Method::GET, "/v2/alerts/requests/x", Role::Ingest),
             (Method::GET, "/v2/alerts/x", Role::Viewer),
+            (Method::GET, "/heartbeat/backup/start", Role::Ingest),
+            (Method::HEAD, "/heartbeat/backup", Role::Ingest),
+            (Method::GET, "/v2/heartbeats/backup/ping", Role::Ingest),
             (Method::GET, "/api/v2/alerts", Role::Viewer),
             (Method::POST, "/api/v2/silences", Role::Responder),
             (Method::DELETE, "/api/v2/silence/5e1f", Role::Responder),

@@ -5,17 +5,18 @@
 use super::check;
 use super::output;
 use crate::config::{
-    self, ExpectedAlert, ExpectedIncident, ExpectedNotification, RuleTest, TestExpectation,
-    TestFact,
+    self, ExpectedAlert, ExpectedHeartbeat, ExpectedIncident, ExpectedNotification, RuleTest,
+    TestExpectation, TestFact, TestInput,
 };
 use crate::domain::alert::Alert;
 use crate::domain::effect::{Effect, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
 use crate::domain::execution::{Execution, ExecutionId};
+use crate::domain::heartbeat::Failure;
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::rules::{Occasion, RuleRef, RuleSet};
-use crate::domain::{Closed, State};
+use crate::domain::{Closed, State, later};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -72,8 +73,7 @@ fn run_test(rules: &RuleSet, test: &RuleTest) -> TestOutcome {
     let mut input = test.input.iter().peekable();
     for expectation in &test.expect {
         while let Some(next) = input.next_if(|it| it.at_seconds <= expectation.at_seconds) {
-            world.go_to(at(test, next.at_seconds));
-            world.apply(&event_of(&next.fact, world.now));
+            world.take(at(test, next.at_seconds), next);
         }
         world.go_to(at(test, expectation.at_seconds));
         let place =
@@ -88,18 +88,7 @@ fn at(test: &RuleTest, seconds: u32) -> Timestamp {
     test.start.checked_add(since).unwrap_or(Timestamp::MAX)
 }
 
-fn event_of(fact: &TestFact, now: Timestamp) -> Event {
-    match fact {
-        TestFact::Fires(labels) => delivery(labels, Ends::WhenTold),
-        TestFact::Resolves(labels) => delivery(labels, Ends::At(now)),
-        TestFact::Acknowledges(incident) => Event::CommandGiven {
-            by: "test".to_owned(),
-            command: Command::AcknowledgeIncident { incident: *incident },
-        },
-    }
-}
-
-fn delivery(labels: &Labels, ends: Ends) -> Event {
+fn delivery(source: &str, labels: &Labels, ends: Ends) -> Event {
     let alert = ReceivedAlert {
         labels: labels.clone(),
         annotations: Labels::default(),
@@ -109,7 +98,7 @@ fn delivery(labels: &Labels, ends: Ends) -> Event {
         identity: None,
     };
     Event::AlertsReceived(AlertBatch {
-        source: "test".into(),
+        source: source.into(),
         alerts: vec![alert],
         rejected: vec![],
     })
@@ -145,13 +134,38 @@ impl World {
                 Closed::Alert(it) => drop(self.closed_alerts.insert(it.fingerprint, *it)),
                 Closed::Incident(it) => drop(self.closed_incidents.insert(it.id, *it)),
                 Closed::Execution(it) => drop(self.closed_executions.insert(it.id, *it)),
-                Closed::Silence(_) | Closed::Notification(_) => {}
+                Closed::Silence(_) | Closed::Notification(_) | Closed::Heartbeat(_) => {}
             }
         }
     }
 
+    /// Something happens; in a gap nobody hears of it.
+    fn take(&mut self, at: Timestamp, input: &TestInput) {
+        if at < self.now {
+            return;
+        }
+        self.go_to(at);
+        let event = match &input.fact {
+            TestFact::Fires(labels) => delivery(&input.source, labels, Ends::WhenTold),
+            TestFact::Resolves(labels) => delivery(&input.source, labels, Ends::At(self.now)),
+            TestFact::Acknowledges(incident) => Event::CommandGiven {
+                by: "test".to_owned(),
+                command: Command::AcknowledgeIncident { incident: *incident },
+            },
+            TestFact::Pings(ping) => Event::HeartbeatPinged(ping.clone()),
+            TestFact::Gap(seconds) => {
+                self.now = later(self.now, i64::from(*seconds));
+                Event::WatchStarted { last_seen: Some(at) }
+            }
+        };
+        self.apply(&event);
+    }
+
     /// Lets time pass, with every timer at its time.
     fn go_to(&mut self, until: Timestamp) {
+        if until < self.now {
+            return;
+        }
         for _ in 0..TURNS_MAX {
             match self.state.next_wakeup().filter(|it| *it <= until) {
                 Some(at) => {
@@ -201,6 +215,7 @@ impl World {
         }
         failures.extend(expected.alerts.iter().filter_map(|it| self.compare_alert(it)));
         failures.extend(expected.notifications.as_ref().and_then(|it| self.compare_told(it)));
+        failures.extend(expected.heartbeats.iter().filter_map(|it| self.compare_heartbeat(it)));
         failures
     }
 
@@ -236,6 +251,18 @@ impl World {
         let disposition = wanted.disposition.filter(|it| *it != alert.disposition())?;
         let (wanted, is) = (disposition.as_str(), alert.disposition().as_str());
         Some(format!("alert {} is {is}, not {wanted}", alert.labels))
+    }
+
+    fn compare_heartbeat(&self, wanted: &ExpectedHeartbeat) -> Option<String> {
+        let found = self.state.heartbeats.get(wanted.name.as_str());
+        let state = found.map(|it| it.state(self.now));
+        let reason = found.and_then(|it| it.failure).map(Failure::as_str);
+        let is_right = state == Some(wanted.state)
+            && wanted.reason.as_deref().is_none_or(|it| reason == Some(it));
+        let (state, reason) =
+            (state.map_or("not there", |it| it.as_str()), reason.unwrap_or_default());
+        let (name, expected) = (&wanted.name, wanted.state.as_str());
+        (!is_right).then(|| format!("heartbeat {name} is {state} {reason}, not {expected}"))
     }
 
     fn incidents(&self) -> String {

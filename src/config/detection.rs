@@ -65,15 +65,7 @@ fn schedule(reader: &mut Reader<'_>, node: &Node, detection: &mut ProblemDetecti
         }
     }
     if let Some(node) = fields.optional("time_zone") {
-        detection.time_zone = reader.text(node);
-        if jiff::tz::TimeZone::get(&detection.time_zone).is_err() {
-            reader.report_hint(
-                node.place,
-                Code::UnknownTimeZone,
-                format!("unknown time zone: `{}`", detection.time_zone),
-                "use a name of the IANA database, for example `Europe/Berlin` or `UTC`",
-            );
-        }
+        detection.time_zone = reader.time_zone(node);
     }
     fields.finish(reader);
 }

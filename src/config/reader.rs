@@ -349,6 +349,20 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The name of a time zone.
+    pub(super) fn time_zone(&mut self, node: &Node) -> String {
+        let name = self.text(node);
+        if jiff::tz::TimeZone::get(&name).is_err() {
+            self.report_hint(
+                node.place,
+                Code::UnknownTimeZone,
+                format!("unknown time zone: `{name}`"),
+                "use a name of the IANA database, for example `Europe/Berlin` or `UTC`",
+            );
+        }
+        name
+    }
+
     /// A list of matchers.
     pub(super) fn matchers(&mut self, node: Option<&Node>) -> Matchers {
         let Some(node) = node else { return Matchers::default() };

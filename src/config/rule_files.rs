@@ -7,8 +7,8 @@ use super::reader::{Reader, Source};
 use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
-    Checked, correlation, detection, inhibition, maintenance, notification, runbook, service_level,
-    silence, source, step, time_interval,
+    Checked, correlation, detection, heartbeat, inhibition, maintenance, notification, runbook,
+    service_level, silence, source, step, time_interval,
 };
 use crate::domain::rules::{Mode, RuleSet};
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 const DEFAULT_NAMES: [&str; 2] = ["default", "built-in default"];
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 13] = [
+pub(super) const LISTS: [&str; 14] = [
     "time_intervals",
     "correlations",
     "priorities",
@@ -31,10 +31,11 @@ pub(super) const LISTS: [&str; 13] = [
     "runbooks",
     "problem_detection",
     "sources",
+    "heartbeats",
     "tests",
 ];
 /// The lists that a later version will know.
-const LATER: [&str; 3] = ["heartbeats", "freezes", "slos"];
+const LATER: [&str; 2] = ["freezes", "slos"];
 
 /// What the files say.
 pub(super) struct Collected {
@@ -139,6 +140,10 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
     });
     each(reader, &mut fields, "sources", |reader, node| {
         rules.sources.push(source::source(reader, node)?);
+        Some(())
+    });
+    each(reader, &mut fields, "heartbeats", |reader, node| {
+        rules.heartbeats.push(heartbeat::heartbeat(reader, node)?);
         Some(())
     });
     each(reader, &mut fields, "tests", |reader, node| {

@@ -2,11 +2,13 @@
 
 use super::code::Code;
 use super::fields::Fields;
+use super::heartbeat::HEARTBEAT;
 use super::notification::occasion;
 use super::reader::Reader;
-use super::yaml::{Node, Place};
+use super::yaml::{Node, Place, Value};
 use crate::domain::alert::Disposition;
 use crate::domain::execution::ExecutionState;
+use crate::domain::heartbeat::{HeartbeatPing, HeartbeatState, Signal};
 use crate::domain::incident::{IncidentId, IncidentState, Priority, Severity};
 use crate::domain::label::Labels;
 use crate::domain::rules::{Occasion, RuleRef};
@@ -31,6 +33,8 @@ pub struct RuleTest {
 pub struct TestInput {
     /// Seconds since the start.
     pub at_seconds: u32,
+    /// The source that tells, of an alert.
+    pub source: String,
     /// What.
     pub fact: TestFact,
 }
@@ -44,6 +48,10 @@ pub enum TestFact {
     Resolves(Labels),
     /// Somebody acknowledges an incident.
     Acknowledges(IncidentId),
+    /// A heartbeat is pinged.
+    Pings(HeartbeatPing),
+    /// Nobody watches for so many seconds: the daemon is down.
+    Gap(u32),
 }
 
 /// What must be true at a time. `None` = not looked at.
@@ -63,6 +71,8 @@ pub struct TestExpectation {
     pub alerts: Vec<ExpectedAlert>,
     /// What receivers were told so far, all of it and in order.
     pub notifications: Option<Vec<ExpectedNotification>>,
+    /// Where some heartbeats must be.
+    pub heartbeats: Vec<ExpectedHeartbeat>,
 }
 
 /// An incident in a test; what is `None` may be anything.
@@ -111,6 +121,17 @@ pub struct ExpectedNotification {
     pub incident: Option<IncidentId>,
 }
 
+/// A heartbeat in a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedHeartbeat {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub state: HeartbeatState,
+    /// Why it is down; `None` = not looked at.
+    pub reason: Option<String>,
+}
+
 /// An entry of `tests`.
 pub(super) fn rule_test(reader: &mut Reader<'_>, node: &Node) -> Option<RuleTest> {
     let mut fields = Fields::open(reader, node)?;
@@ -142,25 +163,64 @@ pub(super) fn rule_test(reader: &mut Reader<'_>, node: &Node) -> Option<RuleTest
 fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
     let mut fields = Fields::open(reader, node)?;
     let at_seconds = fields.required(reader, "at").map_or(0, |it| reader.duration(it));
-    let (alert, resolve) = (fields.optional("alert"), fields.optional("resolve"));
-    let fact = match (alert, resolve, fields.optional("acknowledge")) {
-        (Some(node), None, None) => Some(TestFact::Fires(labels(reader, node))),
-        (None, Some(node), None) => Some(TestFact::Resolves(labels(reader, node))),
-        (None, None, Some(node)) => match reader.text(node).parse() {
+    let given = ["alert", "resolve", "acknowledge", "heartbeat", "gap"];
+    let given = given.map(|it| (it, fields.optional(it)));
+    let mut given = given.into_iter().filter_map(|(name, node)| Some((name, node?)));
+    let fact = match (given.next(), given.next()) {
+        (Some(("alert", node)), None) => Some(TestFact::Fires(labels(reader, node))),
+        (Some(("resolve", node)), None) => Some(TestFact::Resolves(labels(reader, node))),
+        (Some(("acknowledge", node)), None) => match reader.text(node).parse() {
             Ok(incident) => Some(TestFact::Acknowledges(incident)),
             Err(reason) => {
                 reader.report(node.place, Code::BadValue, reason);
                 None
             }
         },
+        (Some(("heartbeat", node)), None) => ping(reader, node).map(TestFact::Pings),
+        (Some((_, node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
         _ => {
-            let message = "an input has one of `alert`, `resolve` and `acknowledge`";
+            let message =
+                "an input has one of `alert`, `resolve`, `acknowledge`, `heartbeat` and `gap`";
             reader.report(fields.place, Code::MissingField, message);
             None
         }
     };
+    let source = fields.optional("source").map(|it| reader.filled_text(it));
     fields.finish(reader);
-    Some(TestInput { at_seconds, fact: fact? })
+    Some(TestInput { at_seconds, source: source.unwrap_or_else(|| "test".to_owned()), fact: fact? })
+}
+
+/// A ping: the heartbeat's name, or a map with more.
+fn ping(reader: &mut Reader<'_>, node: &Node) -> Option<HeartbeatPing> {
+    let mut ping = HeartbeatPing {
+        heartbeat: String::new(),
+        signal: Signal::Success,
+        run: None,
+        output: String::new(),
+    };
+    if matches!(node.value, Value::Scalar { .. }) {
+        ping.heartbeat = reader.text(node);
+        reader.refer(HEARTBEAT, &ping.heartbeat, node.place);
+        return Some(ping);
+    }
+    let mut fields = Fields::open(reader, node)?;
+    if let Some(node) = fields.required(reader, "name") {
+        ping.heartbeat = reader.text(node);
+        reader.refer(HEARTBEAT, &ping.heartbeat, node.place);
+    }
+    if let Some(node) = fields.optional("signal") {
+        let text = reader.text(node);
+        ping.signal = Signal::parse(&text).unwrap_or_else(|| {
+            let message = format!("unknown value `{text}`");
+            let hint = "expected one of `start`, `fail`, `log`, or an exit code";
+            reader.report_hint(node.place, Code::BadValue, message, hint);
+            Signal::Success
+        });
+    }
+    ping.run = fields.optional("run").map(|it| reader.text(it));
+    ping.output = fields.optional("output").map(|it| reader.text(it)).unwrap_or_default();
+    fields.finish(reader);
+    Some(ping)
 }
 
 fn labels(reader: &mut Reader<'_>, node: &Node) -> Labels {
@@ -185,8 +245,10 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
     let executions = fields.optional("executions");
     let alerts = fields.optional("alerts");
     let told = fields.optional("notifications");
-    if incidents.or(executions).or(alerts).or(told).is_none() {
-        let message = "expected `incidents`, `executions`, `alerts` or `notifications`";
+    let heartbeats = fields.optional("heartbeats");
+    if incidents.or(executions).or(alerts).or(told).or(heartbeats).is_none() {
+        let message =
+            "expected `incidents`, `executions`, `alerts`, `notifications` or `heartbeats`";
         reader.report(fields.place, Code::MissingField, message);
     }
     fields.finish(reader);
@@ -198,6 +260,7 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
         executions: entries(reader, executions, execution),
         alerts: entries(reader, alerts, alert),
         notifications: told.map(|it| entries(reader, Some(it), notification)),
+        heartbeats: entries(reader, heartbeats, heartbeat),
     })
 }
 
@@ -284,4 +347,19 @@ fn alert(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedAlert> {
     let disposition = fields.optional("disposition").and_then(|it| reader.word(it, &words));
     fields.finish(reader);
     Some(ExpectedAlert { labels: labels?, disposition })
+}
+
+fn heartbeat(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedHeartbeat> {
+    let mut fields = Fields::open(reader, node)?;
+    let mut name = String::new();
+    if let Some(node) = fields.required(reader, "name") {
+        name = reader.text(node);
+        reader.refer(HEARTBEAT, &name, node.place);
+    }
+    let words = HeartbeatState::ALL.map(|it| (it.as_str(), it));
+    let state = fields.required(reader, "state").and_then(|it| reader.word(it, &words));
+    let words = ["missed", "took_too_long", "failed"].map(|it| (it, it));
+    let reason = fields.optional("reason").and_then(|it| reader.word(it, &words));
+    fields.finish(reader);
+    Some(ExpectedHeartbeat { name, state: state?, reason: reason.map(str::to_owned) })
 }

@@ -220,7 +220,7 @@ fn what_is_wrong_is_found_with_its_place() {
             "tests: [{name: a, input: [{at: 1s}], expect: [{at: 1s, incidents: []}]}]\n",
             "WK0104 1:27",
         ),
-        ("heartbeats: [{}]\n", "WK0107 1:1"),
+        ("freezes: [{}]\n", "WK0107 1:1"),
         ("freezes: x\n", "WK0107 1:1"),
         ("apiVersion: backstage.io/v1alpha1\nkind: Component\n", "WK0107 1:1"),
         ("kind: SLO\napiVersion: openslo/v1\n", "WK0107 2:1"),

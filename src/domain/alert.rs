@@ -132,6 +132,7 @@ struct Word {
 impl State {
     /// Takes in a sender's delivery.
     pub(super) fn receive_batch(&mut self, now: Timestamp, batch: &AlertBatch) {
+        self.feed_heartbeats(now, batch);
         for _ in &batch.rejected {
             self.turn.counts.push(Count::Alert(Disposition::Rejected));
         }

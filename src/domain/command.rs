@@ -25,6 +25,8 @@ impl State {
             Command::SplitIncident { incident, alerts } => self.split(now, by, *incident, alerts),
             Command::SetSilence { .. } => self.set_silence_by(now, command),
             Command::ExpireSilence { id } => self.expire_silence(now, id),
+            Command::PauseHeartbeat { heartbeat } => self.pause_heartbeat(now, by, heartbeat),
+            Command::ResumeHeartbeat { heartbeat } => self.resume_heartbeat(now, by, heartbeat),
             Command::RunRunbook { runbook, parameters, incident, dry_run } => {
                 self.run_runbook(now, by, (runbook, *incident, *dry_run), parameters)
             }
@@ -97,7 +99,7 @@ impl State {
         }
         let holds_differ = self.rules.inhibitions != rules.inhibitions
             || self.rules.maintenance != rules.maintenance;
-        self.rules = rules;
+        let before = std::mem::replace(&mut self.rules, rules);
         self.changes.objects.insert(ObjectKey::Rules);
         if holds_differ {
             self.rebuild_inhibitions();
@@ -108,6 +110,7 @@ impl State {
             let alerts: Vec<Fingerprint> = self.alerts.keys().copied().collect();
             self.look_again(now, alerts);
         }
+        self.load_heartbeats(now, &before);
         self.note_new_detections(now);
         self.set_rule_timers(now);
     }

@@ -1,6 +1,7 @@
 //! What can become known: the facts that the log is a list of.
 
 use super::execution::ExecutionId;
+use super::heartbeat::HeartbeatPing;
 use super::incident::IncidentId;
 use super::label::{Fingerprint, Labels};
 use super::matcher::Matchers;
@@ -27,6 +28,8 @@ pub struct CorrelationDomain(pub u16);
 pub enum Event {
     /// A sender delivered alerts.
     AlertsReceived(AlertBatch),
+    /// Something that must be heard from gave a sign of life.
+    HeartbeatPinged(HeartbeatPing),
     /// A person or a program told us to do something.
     CommandGiven {
         /// Who.
@@ -162,6 +165,14 @@ impl ReceivedAlert {
     pub fn fingerprint(&self) -> Fingerprint {
         self.identity.unwrap_or_else(|| self.labels.fingerprint())
     }
+
+    /// Whether its source says that it is true at a time.
+    pub fn fires_at(&self, now: Timestamp) -> bool {
+        match self.ends {
+            Ends::At(at) => at > now,
+            Ends::Timeout | Ends::WhenTold => true,
+        }
+    }
 }
 
 /// Until when an alert is true, as its source told it.
@@ -257,6 +268,16 @@ pub enum Command {
     ExpireSilence {
         /// Which.
         id: String,
+    },
+    /// Nobody waits for a heartbeat until it is resumed, or heard from again.
+    PauseHeartbeat {
+        /// Its name.
+        heartbeat: String,
+    },
+    /// A heartbeat is waited for again.
+    ResumeHeartbeat {
+        /// Its name.
+        heartbeat: String,
     },
     /// Starts a runbook.
     RunRunbook {

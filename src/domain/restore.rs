@@ -3,6 +3,7 @@
 use super::alert::Alert;
 use super::event::{AlertBatch, Healing};
 use super::execution::Execution;
+use super::heartbeat::Heartbeat;
 use super::incident::Incident;
 use super::notification::Notification;
 use super::planted::{self, Bug};
@@ -32,6 +33,8 @@ pub enum Stored {
     Silence(Box<Silence>),
     /// A notification.
     Notification(Box<Notification>),
+    /// A heartbeat.
+    Heartbeat(Box<Heartbeat>),
     /// Small things.
     Memory(Box<Memory>),
     /// The rules in force.
@@ -68,6 +71,7 @@ impl State {
             Stored::Silence(_) if planted::is(Bug::SilenceIgnoredAfterRestart) => {}
             Stored::Silence(it) => drop(self.silences.insert(it.id.clone(), *it)),
             Stored::Notification(it) => drop(self.notifications.insert(it.id, *it)),
+            Stored::Heartbeat(it) => drop(self.heartbeats.insert(it.name.clone(), *it)),
             Stored::Memory(it) => self.memory = *it,
             Stored::Rules(it) => self.rules = it,
         }
@@ -91,6 +95,7 @@ impl State {
         self.changes.objects.insert(ObjectKey::Memory);
         // Senders were not heard since the snapshot; nothing expires before they could speak.
         self.hold(now);
+        self.excuse_heartbeats(now, healing.snapshot_at.unwrap_or(Timestamp::MIN));
         let missing = match healing.snapshot_at {
             Some(at) => format!("what became known from {at:.0} to {:.0}", healing.healed_at),
             None => format!("everything before {:.0}: there was no snapshot", healing.healed_at),

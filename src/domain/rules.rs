@@ -3,6 +3,7 @@
 //! `config` reads the files, checks them and builds a [`RuleSet`]; the set enters the log as
 //! [`super::event::Event::RulesLoaded`], so that a replay decides by the rules of that hour.
 
+use super::heartbeat::HeartbeatRule;
 use super::matcher::Matchers;
 use super::service_level::TargetKind;
 use super::source::Source;
@@ -81,6 +82,9 @@ pub struct RuleSet {
     /// Webhooks that files declare.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
+    /// What must be heard from again and again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heartbeats: Vec<HeartbeatRule>,
 }
 
 /// A grouping rule: which alerts belong into one incident.

@@ -125,6 +125,7 @@ impl State {
                 }
             }
         }
+        holding.extend(self.heartbeats_fed_by(&alert.labels));
         (holding, checked)
     }
 
@@ -156,7 +157,11 @@ impl State {
 
     /// Looks again at the firing alerts that some silences hold or could hold, because those were
     /// made or changed, began or ended.
-    fn look_at_silenced_again(&mut self, now: Timestamp, concerned: &BTreeSet<Arc<str>>) {
+    pub(super) fn look_at_silenced_again(
+        &mut self,
+        now: Timestamp,
+        concerned: &BTreeSet<Arc<str>>,
+    ) {
         let silences: Vec<&Silence> =
             concerned.iter().filter_map(|it| self.silences.get(it)).collect();
         let is_concerned = |alert: &Alert| {

@@ -21,6 +21,7 @@ pub(super) enum TimerKey {
     Incident(IncidentId),
     Execution(ExecutionId),
     Notification(NotificationId),
+    Heartbeat(Arc<str>),
     Detection(String),
 }
 
@@ -81,6 +82,7 @@ impl State {
                 TimerKey::Incident(id) => self.incident_due(now, *id),
                 TimerKey::Execution(id) => self.execution_due(now, *id),
                 TimerKey::Notification(id) => self.notification_due(now, *id),
+                TimerKey::Heartbeat(name) => self.heartbeat_due(now, name),
                 TimerKey::Detection(name) => self.detection_due(now, name),
             }
             self.set_timer(now, key);
@@ -102,6 +104,7 @@ impl State {
             ObjectKey::Execution(id) => Some(TimerKey::Execution(*id)),
             ObjectKey::Silence(id) => Some(TimerKey::Silence(id.clone())),
             ObjectKey::Notification(id) => Some(TimerKey::Notification(*id)),
+            ObjectKey::Heartbeat(name) => Some(TimerKey::Heartbeat(name.clone())),
             ObjectKey::Alert(_) | ObjectKey::Problem(_) | ObjectKey::Memory | ObjectKey::Rules => {
                 None
             }
@@ -119,6 +122,7 @@ impl State {
             .chain(self.executions.keys().map(|it| TimerKey::Execution(*it)))
             .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
             .chain(self.silences.keys().map(|it| TimerKey::Silence(it.clone())))
+            .chain(self.heartbeat_timers())
             .chain(self.rule_timers());
         // All at once, which takes half the time of one by one.
         let by_key: BTreeMap<TimerKey, Timestamp> =
@@ -162,6 +166,7 @@ impl State {
             TimerKey::Notification(id) => (self.notifications.get(id))
                 .filter(|it| it.state == NotificationState::Pending)
                 .and_then(|it| it.retry_at),
+            TimerKey::Heartbeat(name) => self.heartbeat_wants(now, name),
             TimerKey::Detection(name) => self.detection_wants(now, name),
         }
     }

@@ -1,5 +1,6 @@
 //! A simulation: random histories with faults, and what must hold after each turn.
 
+mod beats;
 mod cases;
 mod laws;
 mod rules;
@@ -11,11 +12,13 @@ use crate::domain::execution::{ExecutionId, ExecutionState};
 use crate::domain::incident::IncidentId;
 use crate::domain::label::Labels;
 use crate::domain::problem::Recurrence;
+use crate::domain::rules::RuleSet;
 use crate::domain::{State, Turn};
 use crate::store::{Kind, Object};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// More wake-ups than this without time going on are a timer that spins.
 const WAKES_MAX: usize = 8;
@@ -35,6 +38,7 @@ enum Act {
     Detect,
     Found(Vec<u64>),
     Rules(u8),
+    Beat { heartbeat: u8, kind: u8, run: Option<u8> },
     Result { nth: usize, kind: OutcomeKind },
     OldResult { nth: usize, kind: OutcomeKind },
     Lost(usize),
@@ -101,6 +105,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Detect),
         1 => proptest::collection::vec(1_u64..12, 2..5).prop_map(Act::Found),
         1 => (0_u8..5).prop_map(Act::Rules),
+        6 => (0_u8..3, 0_u8..8, proptest::option::of(0_u8..3))
+            .prop_map(|(heartbeat, kind, run)| Act::Beat { heartbeat, kind, run }),
         8 => (nth.clone(), kind()).prop_map(|(nth, kind)| Act::Result { nth, kind }),
         1 => (nth.clone(), kind()).prop_map(|(nth, kind)| Act::OldResult { nth, kind }),
         1 => nth.prop_map(Act::Lost),
@@ -159,6 +165,7 @@ impl World {
             self.pending.remove(key);
         }
         laws::check(&self.steady, &self.pending);
+        beats::check(&self.steady);
     }
 
     /// Lets time go on, as the engine does: each timer is woken when it is due.
@@ -280,6 +287,9 @@ impl World {
             Act::Stop(false) => self.command(Command::ResumeRunbooks),
             Act::Detect => self.command(Command::DetectProblems),
             Act::Found(incidents) => self.apply(&found(incidents, self.now)),
+            Act::Beat { heartbeat, kind, run } => {
+                self.apply(&beats::happens(*heartbeat, *kind, *run));
+            }
             Act::Rules(variant) => self.apply(&Event::RulesLoaded(rules::variant(*variant))),
             Act::Result { nth, kind } => {
                 if let Some(key) = self.pending.keys().nth(*nth).cloned() {
@@ -312,6 +322,10 @@ impl World {
 
     /// When everything is healed, everything comes to its end.
     fn heal(&mut self) {
+        // A heartbeat that nobody pings would be told of for ever.
+        let mut rules = RuleSet::clone(&self.steady.rules);
+        rules.heartbeats.clear();
+        self.apply(&Event::RulesLoaded(Arc::new(rules)));
         let all: Vec<(u8, Word)> = (0..9).map(|it| (it, Word::Over)).collect();
         for source in 0..3 {
             self.apply(&self.alerts(source, &all));

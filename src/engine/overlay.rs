@@ -46,6 +46,9 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
         Kind::Notification => {
             state.notifications.keys().map(|it| ObjectKey::Notification(*it)).collect()
         }
+        Kind::Heartbeat => {
+            state.heartbeats.keys().map(|it| ObjectKey::Heartbeat(it.clone())).collect()
+        }
         Kind::AlertPage | Kind::Alert | Kind::Memory | Kind::Rules => Vec::new(),
     }
 }

@@ -42,9 +42,12 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
         }
     }
     written.puts.extend(changes.objects.iter().filter_map(|it| open_object(state, it)));
-    // A silence of a file may come back under its name before its end was written.
-    let is_back =
-        |it: &Closed| matches!(it, Closed::Silence(it) if state.silences.contains_key(&it.id));
+    // What a file declares may come back under its name before its end was written.
+    let is_back = |it: &Closed| match it {
+        Closed::Silence(it) => state.silences.contains_key(&it.id),
+        Closed::Heartbeat(it) => state.heartbeats.contains_key(&it.name),
+        _ => false,
+    };
     written.closes.extend(changes.closed.iter().filter(|it| !is_back(it)).map(closed_object));
     written
 }
@@ -58,6 +61,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Problem(it) => (Kind::Problem, it.to_string()),
         ObjectKey::Silence(it) => (Kind::Silence, it.to_string()),
         ObjectKey::Notification(it) => (Kind::Notification, it.to_string()),
+        ObjectKey::Heartbeat(it) => (Kind::Heartbeat, it.to_string()),
         ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
         ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
     }
@@ -73,6 +77,7 @@ pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
         ObjectKey::Problem(it) => state.problems.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Silence(it) => state.silences.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Notification(it) => state.notifications.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Heartbeat(it) => state.heartbeats.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Memory => Some(object(kind, id, &state.memory)),
         ObjectKey::Rules => Some(object(kind, id, &*state.rules)),
     }
@@ -85,6 +90,7 @@ fn closed_object(closed: &Closed) -> Object {
         Closed::Execution(it) => object(Kind::Execution, it.id.to_string(), it),
         Closed::Silence(it) => object(Kind::Silence, it.id.to_string(), it),
         Closed::Notification(it) => object(Kind::Notification, it.id.to_string(), it),
+        Closed::Heartbeat(it) => object(Kind::Heartbeat, it.name.to_string(), it),
     }
 }
 
@@ -126,6 +132,7 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
             Kind::Problem => stored.push(Stored::Problem(parse(object)?)),
             Kind::Silence => stored.push(Stored::Silence(parse(object)?)),
             Kind::Notification => stored.push(Stored::Notification(parse(object)?)),
+            Kind::Heartbeat => stored.push(Stored::Heartbeat(parse(object)?)),
             Kind::Memory => stored.push(Stored::Memory(parse(object)?)),
             Kind::Rules => stored.push(Stored::Rules(parse(object)?)),
         }

@@ -14,7 +14,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An alert that did not change is appended again after this time.
-const REPEAT_AFTER: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const REPEAT_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// How many locks share the work; a power of two.
 const SHARDS: usize = 16;
 /// How many alerts a shard remembers; what is beyond is appended each time.
@@ -27,6 +27,14 @@ pub(super) struct Moment {
     pub(super) wall: Timestamp,
     /// By the steady clock, since the daemon's start: how much time has passed.
     pub(super) steady: SignedDuration,
+}
+
+/// How often what does not change is appended.
+pub(super) struct Terms<'a> {
+    /// How long an alert without an end stays firing.
+    pub(super) resolve_timeout: SignedDuration,
+    /// After which time an alert is appended again, at most [`REPEAT_AFTER`].
+    pub(super) repeat_after: &'a (dyn Fn(&ReceivedAlert) -> SignedDuration + Sync),
 }
 
 /// An alert of one source.
@@ -82,7 +90,7 @@ impl Coalescer {
         source: &Arc<str>,
         alerts: &mut Vec<ReceivedAlert>,
         now: Moment,
-        resolve_timeout: SignedDuration,
+        terms: &Terms<'_>,
     ) -> OnItsWay<'_> {
         let mut reports = Vec::with_capacity(alerts.len());
         alerts.retain(|alert| {
@@ -91,7 +99,7 @@ impl Coalescer {
                 Durable { content: self.content(alert, now), ends: alert.ends, appended_at: now };
             let mut shard = self.shard(key.1);
             if matches!(shard.alerts.get(&key), Some(Known::Durable(last))
-                if last.covers(&report, resolve_timeout))
+                if last.covers(&report, terms.resolve_timeout, (terms.repeat_after)(alert)))
             {
                 return false;
             }
@@ -121,7 +129,12 @@ impl Coalescer {
 
 impl Durable {
     /// Whether a new report says nothing that this one does not say for a while yet.
-    fn covers(&self, report: &Self, resolve_timeout: SignedDuration) -> bool {
+    fn covers(
+        &self,
+        report: &Self,
+        resolve_timeout: SignedDuration,
+        repeat_after: SignedDuration,
+    ) -> bool {
         let (now, then) = (report.appended_at, self.appended_at);
         let passed = now.steady.saturating_sub(then.steady);
         let half_of_the_lead_remains = match (self.ends, report.ends) {
@@ -134,7 +147,7 @@ impl Durable {
             (Ends::WhenTold, Ends::WhenTold) => true,
             _ => false,
         };
-        self.content == report.content && passed < REPEAT_AFTER && half_of_the_lead_remains
+        self.content == report.content && passed < repeat_after && half_of_the_lead_remains
     }
 }
 
@@ -203,6 +216,8 @@ mod tests {
     use proptest::prelude::*;
 
     const RESOLVE_TIMEOUT: SignedDuration = SignedDuration::from_secs(40);
+    const TERMS: Terms<'_> =
+        Terms { resolve_timeout: RESOLVE_TIMEOUT, repeat_after: &|_| REPEAT_AFTER };
     const START: i64 = 1_800_000_000;
 
     fn moment(seconds: i64) -> Moment {
@@ -226,8 +241,7 @@ mod tests {
 
     /// Delivers and makes durable; returns how many were appended.
     fn deliver(coalescer: &Coalescer, mut alerts: Vec<ReceivedAlert>, seconds: i64) -> usize {
-        let on_its_way =
-            coalescer.begin(&Arc::from("s"), &mut alerts, moment(seconds), RESOLVE_TIMEOUT);
+        let on_its_way = coalescer.begin(&Arc::from("s"), &mut alerts, moment(seconds), &TERMS);
         on_its_way.mark_durable();
         alerts.len()
     }
@@ -263,9 +277,7 @@ mod tests {
         let coalescer = Coalescer::new();
         for source in ["one", "two"] {
             let mut alerts = vec![alert(1, 0, Some(240))];
-            coalescer
-                .begin(&Arc::from(source), &mut alerts, moment(0), RESOLVE_TIMEOUT)
-                .mark_durable();
+            coalescer.begin(&Arc::from(source), &mut alerts, moment(0), &TERMS).mark_durable();
             assert_eq!(alerts.len(), 1, "{source}");
         }
     }
@@ -287,7 +299,7 @@ mod tests {
         let firing = alert(1, 0, Some(240));
         assert_eq!(deliver(&coalescer, vec![firing.clone()], 0), 1);
         let mut changed = vec![alert(1, 1, Some(240))];
-        drop(coalescer.begin(&Arc::from("s"), &mut changed, moment(1), RESOLVE_TIMEOUT));
+        drop(coalescer.begin(&Arc::from("s"), &mut changed, moment(1), &TERMS));
         // The changed report may be in the log, so the old one must be said again.
         assert_eq!(deliver(&coalescer, vec![firing], 2), 1);
     }
@@ -297,8 +309,8 @@ mod tests {
         let coalescer = Coalescer::new();
         let source = Arc::from("s");
         let (mut one, mut two) = (vec![alert(1, 0, Some(240))], vec![alert(1, 1, Some(240))]);
-        let first = coalescer.begin(&source, &mut one, moment(0), RESOLVE_TIMEOUT);
-        let second = coalescer.begin(&source, &mut two, moment(0), RESOLVE_TIMEOUT);
+        let first = coalescer.begin(&source, &mut one, moment(0), &TERMS);
+        let second = coalescer.begin(&source, &mut two, moment(0), &TERMS);
         second.mark_durable();
         first.mark_durable();
         assert_eq!(deliver(&coalescer, two, 1), 1);
@@ -361,7 +373,7 @@ mod tests {
                 let expected = must_append(&log, now, &alert);
                 let mut alerts = vec![alert.clone()];
                 let on_its_way =
-                    coalescer.begin(&source, &mut alerts, moment(now), RESOLVE_TIMEOUT);
+                    coalescer.begin(&source, &mut alerts, moment(now), &TERMS);
                 prop_assert_eq!(alerts.len(), usize::from(expected));
                 if succeeds {
                     on_its_way.mark_durable();

@@ -4,14 +4,12 @@ mod suppression;
 
 pub use suppression::Silences;
 
+use super::Gauges;
+use super::heard::Heard;
 use crate::domain::Count;
 use crate::domain::alert::Disposition;
 use crate::domain::execution::ExecutionState;
-use crate::domain::incident::IncidentState;
-use crate::domain::problem::ProblemState;
-use crate::domain::service_level::{ClockState, TargetKind};
 use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -40,27 +38,6 @@ const APPEND_BUCKETS: [f64; 14] =
 const DETECTION_BUCKETS: [f64; 11] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
 
-/// What is looked up at the moment of the exposition.
-#[derive(Clone, Debug, Default)]
-pub struct Gauges {
-    /// Alerts that fire.
-    pub alerts_active: u64,
-    /// Silences by state.
-    pub silences: Silences,
-    /// Active incidents by priority and state.
-    pub incidents_open: BTreeMap<(&'static str, IncidentState), u64>,
-    /// SLA clocks of incidents that are not closed.
-    pub sla_clocks: BTreeMap<(Arc<str>, TargetKind, ClockState), u64>,
-    /// Problems by state.
-    pub problems: BTreeMap<ProblemState, u64>,
-    /// The size of the store's files, in bytes.
-    pub log_bytes: u64,
-    /// Effects that are planned or under way.
-    pub effects_pending: u64,
-    /// Whether runbooks are stopped.
-    pub runbooks_stopped: bool,
-}
-
 /// Counts what happens. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics {
@@ -77,6 +54,7 @@ struct Inner {
     executions: IntCounterVec,
     runbook_blocked: IntCounterVec,
     notifications: IntCounterVec,
+    heard: Heard,
     effects_dead: IntGauge,
     records_set_aside: IntCounter,
     store_healed: IntCounter,
@@ -159,6 +137,7 @@ impl Metrics {
             Count::NotificationMuted => {
                 inner.notifications.with_label_values(&["muted"]).inc();
             }
+            Count::HeartbeatPinged(signal) => inner.heard.pinged(*signal),
             Count::RecordPoisoned => inner.records_set_aside.inc(),
             Count::StoreHealed => inner.store_healed.inc(),
         }
@@ -271,6 +250,7 @@ impl Inner {
                 "Notifications that reached their end",
                 &["outcome"],
             ),
+            heard: Heard::new(&registry),
             records_set_aside: plain(
                 "watchkeeper_records_set_aside_total",
                 "Records of the log that could not be decided about",
@@ -305,7 +285,7 @@ impl Inner {
 
 /// Registers a metric. Names and labels are constants of this file and each is used once, so
 /// neither making nor registering can fail; the tests make the whole list.
-fn register<T: Collector + Clone + 'static>(
+pub(super) fn register<T: Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<T>,
 ) -> T {
@@ -350,68 +330,11 @@ impl Times {
     }
 }
 
-impl Gauges {
-    fn families(&self) -> Vec<MetricFamily> {
-        let incidents =
-            vector("watchkeeper_incidents_open", "Active incidents", &["priority", "state"]);
-        for priority in PRIORITIES {
-            for state in [IncidentState::Open, IncidentState::Acknowledged] {
-                let count = self.incidents_open.get(&(priority, state)).copied().unwrap_or(0);
-                incidents.with_label_values(&[priority, state.as_str()]).set(signed(count));
-            }
-        }
-        let clocks = vector(
-            "watchkeeper_sla_clocks",
-            "SLA clocks of incidents that are not closed",
-            &["policy", "target", "state"],
-        );
-        for (policy, target) in self.sla_clocks.keys().map(|(policy, target, _)| (policy, target)) {
-            for state in ClockState::ALL {
-                let key = (policy.clone(), *target, state);
-                let count = self.sla_clocks.get(&key).copied().unwrap_or(0);
-                let labels = [&**policy, target.as_str(), state.as_str()];
-                clocks.with_label_values(&labels).set(signed(count));
-            }
-        }
-        let problems = vector("watchkeeper_problems", "Problems by state", &["state"]);
-        for state in ProblemState::ALL {
-            let count = self.problems.get(&state).copied().unwrap_or(0);
-            problems.with_label_values(&[state.as_str()]).set(signed(count));
-        }
-        let mut families = [incidents.collect(), clocks.collect(), problems.collect()].concat();
-        families.extend(self.silences.families());
-        families.retain(|it| !it.get_metric().is_empty());
-        let plain = [
-            ("watchkeeper_alerts_active", "Alerts that fire", self.alerts_active),
-            ("watchkeeper_log_bytes", "The size of the store's files", self.log_bytes),
-            ("watchkeeper_effects_pending", "Effects planned or under way", self.effects_pending),
-            (
-                "watchkeeper_runbooks_stopped",
-                "1 while no runbook may start",
-                u64::from(self.runbooks_stopped),
-            ),
-        ];
-        for (name, help, value) in plain {
-            let gauge = IntGauge::new(name, help).expect("names in this file are well-formed");
-            gauge.set(signed(value));
-            families.extend(gauge.collect());
-        }
-        families
-    }
-}
-
-fn vector(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    IntGaugeVec::new(Opts::new(name, help), labels).expect("names in this file are well-formed")
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::incident::Priority;
+    use crate::domain::service_level::{ClockState, TargetKind};
 
     fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
         text.lines().find(|it| it.starts_with(start)).and_then(|it| it.rsplit(' ').next())
@@ -435,6 +358,8 @@ mod tests {
             ("watchkeeper_log_bytes", "0"),
             ("watchkeeper_effects_pending", "0"),
             ("watchkeeper_effects_dead", "0"),
+            ("watchkeeper_heartbeats{state=\"down\"}", "0"),
+            ("watchkeeper_heartbeat_pings_total{signal=\"fail\"}", "0"),
             ("watchkeeper_store_healed_total", "0"),
             ("watchkeeper_config_last_reload_successful", "1"),
             ("watchkeeper_build_info{", "1"),

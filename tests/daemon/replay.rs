@@ -8,7 +8,7 @@ use watchkeeper::store::{Kind, Object, Options, Scope, Store, sled};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::AlertPage,
     Kind::Alert,
     Kind::Incident,
@@ -16,6 +16,7 @@ const KINDS: [Kind; 9] = [
     Kind::Problem,
     Kind::Silence,
     Kind::Notification,
+    Kind::Heartbeat,
     Kind::Memory,
     Kind::Rules,
 ];

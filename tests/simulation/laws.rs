@@ -59,6 +59,7 @@ fn check_counts(state: &State, disk: &Contents) -> Verdict {
         (Kind::Problem, state.problems.len()),
         (Kind::Silence, state.silences.len()),
         (Kind::Notification, state.notifications.len()),
+        (Kind::Heartbeat, state.heartbeats.len()),
     ] {
         let stored = disk.open_count(kind);
         ensure(stored == count, || format!("{stored} of {kind:?} are open, not {count}"))?;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn rule(name: &str, variant: u8) -> Arc<RuleRef> {
+pub(super) fn rule(name: &str, variant: u8) -> Arc<RuleRef> {
     Arc::new(RuleRef {
         name: name.to_owned(),
         file: "a.yaml".to_owned(),
@@ -21,7 +21,7 @@ fn rule(name: &str, variant: u8) -> Arc<RuleRef> {
     })
 }
 
-fn matchers(text: &str) -> Matchers {
+pub(super) fn matchers(text: &str) -> Matchers {
     text.parse().unwrap()
 }
 
@@ -84,6 +84,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
         inhibitions: inhibitions(variant),
         maintenance: maintenance(variant),
         sources: Vec::new(),
+        heartbeats: super::beats::declared(variant),
     })
 }
 

@@ -221,6 +221,7 @@ fn byte_of_kind(kind: Kind) -> u8 {
         Kind::Notification => 7,
         Kind::Memory => 8,
         Kind::Rules => 9,
+        Kind::Heartbeat => 16,
     }
 }
 
@@ -235,6 +236,7 @@ fn kind_of_byte(byte: u8) -> Option<Kind> {
         7 => Kind::Notification,
         8 => Kind::Memory,
         9 => Kind::Rules,
+        16 => Kind::Heartbeat,
         _ => return None,
     })
 }

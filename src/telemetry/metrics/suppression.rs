@@ -1,6 +1,7 @@
 //! What is looked up of silences, and the name under which Alertmanager's clients know us.
 
-use super::{Metrics, register, signed, vector};
+use super::{Metrics, register};
+use crate::telemetry::gauges::{signed, vector};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
@@ -19,7 +20,7 @@ pub struct Silences {
 }
 
 impl Silences {
-    pub(super) fn families(&self) -> Vec<MetricFamily> {
+    pub(in crate::telemetry) fn families(&self) -> Vec<MetricFamily> {
         let silences = vector("watchkeeper_silences", "Silences by state", &["state"]);
         for (state, count) in [
             ("pending", self.pending),
