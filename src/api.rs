@@ -6,6 +6,7 @@
 pub mod access;
 pub mod alertmanager;
 mod alerts;
+mod changes;
 pub mod error;
 mod executions;
 mod explain;

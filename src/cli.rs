@@ -1,6 +1,7 @@
 //! The command line: one file for each command.
 
 pub mod alert;
+pub mod change;
 pub mod check;
 pub mod client;
 pub mod completions;
@@ -100,12 +101,15 @@ enum Remote {
     /// List problems and decide on them
     #[command(alias = "problems")]
     Problem(Noun<problem::Command>),
+    /// List changes, show and tell of them
+    #[command(alias = "changes")]
+    Change(Noun<change::Command>),
     /// List runbooks, run them, decide on their executions
     #[command(alias = "runbooks")]
     Runbook(Noun<runbook::Command>),
-    /// Say why: of an alert, incident, problem, execution or notification
+    /// Say why: of an alert, incident, problem, execution, change or notification
     Explain {
-        /// A fingerprint, INC-42, PRB-7, EXE-9 or NTF-12
+        /// A fingerprint, INC-42, PRB-7, EXE-9, CHG-3 or NTF-12
         #[arg(value_parser = parse_any_id)]
         id: String,
         #[command(flatten)]
@@ -200,6 +204,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Heartbeat(it) => heartbeat::run(&client, it.command, it.output.output).await,
             Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
             Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
+            Remote::Change(it) => change::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
             Remote::Explain { id, output } => explain::run(&client, &id, output.output).await,
         }
@@ -274,6 +279,11 @@ pub fn parse_problem(text: &str) -> std::result::Result<String, String> {
     parse_number("PRB", text)
 }
 
+/// Reads the id of a change: `CHG-3`, `chg-3` or `3`.
+pub fn parse_change(text: &str) -> std::result::Result<String, String> {
+    parse_number("CHG", text)
+}
+
 /// Reads the id of an execution: `EXE-9`, `exe-9` or `9`.
 pub fn parse_execution(text: &str) -> std::result::Result<String, String> {
     parse_number("EXE", text)
@@ -297,7 +307,7 @@ fn parse_any_id(text: &str) -> std::result::Result<String, String> {
     let fingerprint = id.to_ascii_lowercase();
     match fingerprint.parse::<crate::domain::label::Fingerprint>() {
         Ok(_) => Ok(fingerprint),
-        Err(_) => Err("expected INC-42, PRB-7, EXE-9, NTF-12 or an alert's fingerprint, \
+        Err(_) => Err("expected INC-42, PRB-7, EXE-9, CHG-3, NTF-12 or an alert's fingerprint, \
                        16 hexadecimal digits (`watchkeeper alert list` shows them)"
             .to_owned()),
     }

@@ -3,6 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod alert;
+pub mod change;
 pub mod command;
 pub mod condition;
 pub mod correlation;
@@ -18,6 +19,7 @@ pub mod label;
 pub mod maintenance;
 pub mod matcher;
 pub mod notification;
+mod number;
 pub mod planted;
 pub mod problem;
 pub mod restore;
@@ -36,46 +38,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Makes the type of an object's number, with its printed form `PREFIX-N` also in JSON.
-macro_rules! numbered_id {
-    ($(#[$documentation:meta])* $name:ident, $prefix:literal) => {
-        $(#[$documentation])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub u64);
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, concat!($prefix, "-{}"), self.0)
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                text.strip_prefix(concat!($prefix, "-"))
-                    .and_then(|it| it.parse().ok())
-                    .map(Self)
-                    .ok_or_else(|| format!(concat!("expected `", $prefix, "-` and a number, not `{}`"), text))
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                <String as serde::Deserialize>::deserialize(deserializer)?
-                    .parse()
-                    .map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-pub(crate) use numbered_id;
+pub(crate) use number::numbered_id;
 
 use alert::Alert;
 use event::Event;
@@ -107,6 +70,8 @@ pub struct State {
     pub silences: BTreeMap<Arc<str>, Silence>,
     /// All heartbeats that the rules declare.
     pub heartbeats: BTreeMap<Arc<str>, Heartbeat>,
+    /// Changes that may still change, or be the cause of something.
+    pub change_log: change::ChangeLog,
     /// Notifications that are not delivered.
     pub notifications: BTreeMap<NotificationId, Notification>,
     /// The rules in force.
@@ -143,6 +108,9 @@ pub struct Memory {
     pub problem: u64,
     /// See `incident`.
     pub notification: u64,
+    /// See `incident`.
+    #[serde(default)]
+    pub change: u64,
     /// The number of the last detection run.
     #[serde(default)]
     pub detection: u64,
@@ -193,6 +161,8 @@ pub enum ObjectKey {
     Problem(ProblemId),
     /// A silence.
     Silence(Arc<str>),
+    /// A change.
+    Change(change::ChangeId),
     /// A notification.
     Notification(NotificationId),
     /// A heartbeat.
@@ -275,6 +245,8 @@ pub enum Count {
     },
     /// A guard held a runbook back.
     RunbookBlocked(String),
+    /// A change was told of for the first time.
+    ChangeRecorded(change::ChangeKind),
     /// A notification was delivered.
     NotificationDelivered,
     /// A notification was given up.
@@ -339,6 +311,8 @@ pub enum Closed {
     Execution(Box<Execution>),
     /// A silence.
     Silence(Box<Silence>),
+    /// A change.
+    Change(Box<change::Change>),
     /// A notification.
     Notification(Box<Notification>),
     /// A heartbeat.
@@ -354,6 +328,7 @@ impl State {
     pub fn apply(&mut self, now: Timestamp, event: &Event) -> Turn {
         match event {
             Event::AlertsReceived(batch) => self.receive_batch(now, batch),
+            Event::ChangesReceived(batch) => self.receive_changes(now, batch),
             Event::CommandGiven { by, command } => {
                 let reply = self.carry_out(now, by, command);
                 self.turn.reply = Some(reply);

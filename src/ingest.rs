@@ -8,6 +8,8 @@ mod alerta;
 mod alertmanager_v2;
 mod alertmanager_webhook;
 mod body;
+mod cd_events;
+mod changes;
 mod cloudevents;
 mod coalesce;
 mod details;
@@ -20,6 +22,7 @@ mod mapping;
 mod moment_text;
 mod opsgenie;
 mod orders;
+mod pagerduty_changes;
 mod pagerduty_events;
 mod payload;
 mod quota;
@@ -32,7 +35,8 @@ pub use heartbeat::{clean as clean_output, read_address as read_ping};
 pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
 
-use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert, RejectedAlert};
+use crate::domain::change::ReceivedChange;
+use crate::domain::event::{AlertBatch, ChangeBatch, Ends, Event, ReceivedAlert, RejectedAlert};
 use crate::domain::source::Source;
 use crate::engine::{Handle, SubmitError};
 use crate::telemetry::Metrics;
@@ -78,6 +82,7 @@ pub fn routes(door: Arc<Door>) -> Router {
         .route("/api/v2/alerts", post(alertmanager_v2::post_alerts))
         .route("/ingest/{source}", post(webhook::post).options(cloudevents::handshake))
         .route("/v2/enqueue", post(pagerduty_events::enqueue))
+        .route("/v2/change/enqueue", post(pagerduty_changes::enqueue))
         .route("/config", get(alerta::config))
         .route("/api/config", get(alerta::config))
         .route("/alert", post(alerta::send))
@@ -98,11 +103,14 @@ pub fn routes(door: Arc<Door>) -> Router {
 }
 
 /// A body that was read.
+#[derive(Default)]
 pub struct Delivery {
     /// Its good alerts.
     pub alerts: Vec<ReceivedAlert>,
     /// Those that are refused, with reasons.
     pub rejected: Vec<RejectedAlert>,
+    /// Its changes.
+    pub changes: Vec<ReceivedChange>,
 }
 
 /// Reads the body of `POST /api/v2/alerts`. Fails with a message when it is no list of alerts.
@@ -140,6 +148,12 @@ pub fn read_cloudevents(
         }
     }
     Ok(webhook::delivery(&entries, now))
+}
+
+/// Reads the body of `POST /v2/change/enqueue`. Fails with everything that is wrong with it.
+pub fn read_pagerduty_change(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+    let event = pagerduty_changes::read(body).map_err(|it| it.errors.join("; "))?;
+    Ok(webhook::delivery(&vec![Ok(event.mapped)], now))
 }
 
 /// Reads the body of Alerta's `POST /alert`. Fails with what is wrong with it.
@@ -241,18 +255,25 @@ impl Door {
     }
 
     async fn append(&self, source: &str, delivery: Delivery) -> Result<(), SubmitError> {
-        let Delivery { mut alerts, rejected } = delivery;
+        let Delivery { mut alerts, rejected, changes } = delivery;
         let source: Arc<str> = Arc::from(source);
         let now = self.moment();
         let timeout = self.resolve_timeout(&alerts);
         let fed = self.feeding.by(&self.handle, &source);
         let terms = Terms { resolve_timeout: timeout, repeat_after: &|it| fed.repeat_after(it) };
         let on_its_way = self.coalescer.begin(&source, &mut alerts, now, &terms);
+        let mut events = Vec::new();
+        if !changes.is_empty() {
+            let source = source.clone();
+            events.push(Event::ChangesReceived(ChangeBatch { source, changes }));
+        }
         let is_new = !alerts.is_empty() || !rejected.is_empty();
         if is_new || self.feeding.must_tell(&fed, Instant::now()) {
             in_our_time(&mut alerts, self.handle.ahead());
-            let batch = AlertBatch { source, alerts, rejected };
-            self.handle.submit(vec![Event::AlertsReceived(batch)]).await?;
+            events.push(Event::AlertsReceived(AlertBatch { source, alerts, rejected }));
+        }
+        if !events.is_empty() {
+            self.handle.submit(events).await?;
         }
         on_its_way.mark_durable();
         Ok(())

@@ -141,6 +141,8 @@ pub enum Kind {
     Notification,
     /// Id: its name.
     Heartbeat,
+    /// Id: `CHG-3`.
+    Change,
     /// The one small object of things to remember. Id: `memory`.
     Memory,
     /// The rules in force. Id: `rules`.

@@ -26,7 +26,7 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 20] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("alerta", read_alerta),
     ("any_webhook", read_any_webhook),
     ("cloudevents", read_cloudevents),
@@ -36,6 +36,7 @@ pub const TARGETS: [(&str, Target); 20] = [
     ("import", read_import),
     ("matcher", read_matcher),
     ("opsgenie", read_opsgenie),
+    ("pagerduty_change", read_pagerduty_change),
     ("pagerduty_event", read_pagerduty_event),
     ("posted_alerts", read_posted_alerts),
     ("posted_silence", read_posted_silence),
@@ -126,6 +127,14 @@ pub fn read_opsgenie(bytes: &[u8]) {
     }
 }
 
+/// The body of `POST /v2/change/enqueue`.
+pub fn read_pagerduty_change(bytes: &[u8]) {
+    if let Ok(delivery) = ingest::read_pagerduty_change(bytes, now()) {
+        assert_eq!(delivery.changes.len() + delivery.rejected.len(), 1);
+        check_delivery(&delivery);
+    }
+}
+
 /// A body of any tool, by the general mapper and by every mapping that comes with us.
 pub fn read_any_webhook(bytes: &[u8]) {
     for content_type in ["application/json", "application/x-www-form-urlencoded"] {
@@ -148,6 +157,7 @@ fn check_delivery(delivery: &ingest::Delivery) {
         assert!(!alert.labels.is_empty(), "an alert without a label was taken");
     }
     check_comes_back(&delivery.alerts);
+    check_comes_back(&delivery.changes);
     assert!(delivery.rejected.iter().all(|it| !it.reason.is_empty()));
 }
 

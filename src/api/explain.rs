@@ -7,7 +7,7 @@ use super::Context;
 use super::error::ApiError;
 use super::input::{Params, parse_id};
 use super::routes::{Answer, Operation};
-use super::{alerts, executions, incidents, listing, problems};
+use super::{alerts, changes, executions, incidents, listing, problems};
 use crate::domain::State as Domain;
 use crate::domain::alert::{Alert, AlertState, Disposition, Grouping};
 use crate::domain::execution::Execution;
@@ -29,7 +29,7 @@ const MINOR: u16 = 0;
 pub(super) fn operations() -> Vec<Operation> {
     vec![Operation::read(
         "/api/v1/explain/{id}",
-        "Tells why an alert (by fingerprint), INC-, EXE-, PRB- or NTF- is where it is",
+        "Tells why an alert (by fingerprint), INC-, EXE-, PRB-, CHG- or NTF- is where it is",
         Answer::Json("Explanation"),
         show,
     )]
@@ -106,6 +106,7 @@ async fn show(
             objects::execution(&execution)
         }
         Some("PRB") => objects::problem(&problems::load(&context, parse_id(&id)?).await?),
+        Some("CHG") => objects::change(&changes::load(&context, parse_id(&id)?).await?),
         Some("NTF") => {
             let number: NotificationId = parse_id(&id)?;
             objects::notification(&load_notification(&context, number).await?)
@@ -131,7 +132,7 @@ async fn show(
 
 fn unknown(id: &str) -> ApiError {
     ApiError::not_found(format!("there is nothing to explain with the id `{id}`"))
-        .hint("an alert's fingerprint, INC-1, EXE-1, PRB-1 or NTF-1")
+        .hint("an alert's fingerprint, INC-1, EXE-1, PRB-1, CHG-1 or NTF-1")
 }
 
 /// What happened for an incident.

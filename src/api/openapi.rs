@@ -125,8 +125,9 @@ fn path_schema(path: &str) -> Value {
         Some("incidents") => "^INC-[0-9]{1,18}$",
         Some("executions") => "^EXE-[0-9]{1,18}$",
         Some("problems") => "^PRB-[0-9]{1,18}$",
+        Some("changes") => "^CHG-[0-9]{1,18}$",
         Some("alerts") => "^[0-9a-f]{16}$",
-        Some("explain") => "^((INC|EXE|PRB|NTF)-[0-9]{1,18}|[0-9a-f]{16})$",
+        Some("explain") => "^((INC|EXE|PRB|CHG|NTF)-[0-9]{1,18}|[0-9a-f]{16})$",
         // The names that people give have no form of their own.
         _ => return json!({"type": "string", "minLength": 1}),
     };

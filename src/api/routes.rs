@@ -3,8 +3,8 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, executions, explain, heartbeats, incidents, maintenance, metrics, openapi,
-    page, problems, runbooks, silences, status, stream,
+    Context, alerts, changes, executions, explain, heartbeats, incidents, maintenance, metrics,
+    openapi, page, problems, runbooks, silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -100,6 +100,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(maintenance::operations());
     operations.extend(heartbeats::operations());
     operations.extend(problems::operations());
+    operations.extend(changes::operations());
     operations.extend(runbooks::operations());
     operations.extend(executions::operations());
     operations.extend(explain::operations());

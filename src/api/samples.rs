@@ -2,6 +2,7 @@
 
 use crate::domain::Stop;
 use crate::domain::alert::{Alert, AlertState, Decision, Disposition, Grouping, Report};
+use crate::domain::change::{Change, ChangeId, ReceivedChange};
 use crate::domain::event::CorrelationDomain;
 use crate::domain::execution::{
     Blocked, Context, Execution, ExecutionId, ExecutionState, StepRun, StepState,
@@ -157,6 +158,24 @@ pub(super) fn problem() -> Problem {
         why: vec!["alertname=Down in 2 of 2".to_owned()],
         detection: "default".to_owned(),
         reason: "known".to_owned(),
+    }
+}
+
+pub(super) fn change() -> Change {
+    Change {
+        id: ChangeId(3),
+        source: "github".into(),
+        received_at: at(5),
+        updated_at: at(6),
+        told: ReceivedChange {
+            external_id: "deployment 7".to_owned(),
+            time: Some(at(4)),
+            title: "deployment of shop to production".to_owned(),
+            service: "shop".to_owned(),
+            version: "1.2".to_owned(),
+            author: "ada".to_owned(),
+            ..ReceivedChange::default()
+        },
     }
 }
 

@@ -134,7 +134,10 @@ impl World {
                 Closed::Alert(it) => drop(self.closed_alerts.insert(it.fingerprint, *it)),
                 Closed::Incident(it) => drop(self.closed_incidents.insert(it.id, *it)),
                 Closed::Execution(it) => drop(self.closed_executions.insert(it.id, *it)),
-                Closed::Silence(_) | Closed::Notification(_) | Closed::Heartbeat(_) => {}
+                Closed::Silence(_)
+                | Closed::Change(_)
+                | Closed::Notification(_)
+                | Closed::Heartbeat(_) => {}
             }
         }
     }

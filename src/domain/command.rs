@@ -27,6 +27,10 @@ impl State {
             Command::ExpireSilence { id } => self.expire_silence(now, id),
             Command::PauseHeartbeat { heartbeat } => self.pause_heartbeat(now, by, heartbeat),
             Command::ResumeHeartbeat { heartbeat } => self.resume_heartbeat(now, by, heartbeat),
+            Command::AddChange { source, change } => {
+                let id = self.receive_change(now, source, change);
+                Ok(Accepted::Object(ObjectKey::Change(id)))
+            }
             Command::RunRunbook { runbook, parameters, incident, dry_run } => {
                 self.run_runbook(now, by, (runbook, *incident, *dry_run), parameters)
             }

@@ -1,5 +1,6 @@
 //! What can become known: the facts that the log is a list of.
 
+use super::change::ReceivedChange;
 use super::execution::ExecutionId;
 use super::heartbeat::HeartbeatPing;
 use super::incident::IncidentId;
@@ -30,6 +31,8 @@ pub enum Event {
     AlertsReceived(AlertBatch),
     /// Something that must be heard from gave a sign of life.
     HeartbeatPinged(HeartbeatPing),
+    /// A source told of changes.
+    ChangesReceived(ChangeBatch),
     /// A person or a program told us to do something.
     CommandGiven {
         /// Who.
@@ -101,6 +104,15 @@ pub struct Healing {
     pub healed_at: Timestamp,
     /// How many open objects came back.
     pub objects: u64,
+}
+
+/// Changes that one sender told of together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeBatch {
+    /// The name of the source, for example `github`.
+    pub source: Arc<str>,
+    /// What was changed.
+    pub changes: Vec<ReceivedChange>,
 }
 
 /// Alerts that one sender delivered together.
@@ -278,6 +290,13 @@ pub enum Command {
     ResumeHeartbeat {
         /// Its name.
         heartbeat: String,
+    },
+    /// Tells of a change.
+    AddChange {
+        /// Who or what keeps account of it.
+        source: Arc<str>,
+        /// What was changed.
+        change: Box<ReceivedChange>,
     },
     /// Starts a runbook.
     RunRunbook {

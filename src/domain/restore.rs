@@ -1,6 +1,7 @@
 //! Bringing a state back from what the store holds of it.
 
 use super::alert::Alert;
+use super::change::Change;
 use super::event::{AlertBatch, Healing};
 use super::execution::Execution;
 use super::heartbeat::Heartbeat;
@@ -31,6 +32,8 @@ pub enum Stored {
     Problem(Box<Problem>),
     /// A silence.
     Silence(Box<Silence>),
+    /// A change.
+    Change(Box<Change>),
     /// A notification.
     Notification(Box<Notification>),
     /// A heartbeat.
@@ -70,6 +73,7 @@ impl State {
             Stored::Problem(it) => drop(self.problems.insert(it.id, *it)),
             Stored::Silence(_) if planted::is(Bug::SilenceIgnoredAfterRestart) => {}
             Stored::Silence(it) => drop(self.silences.insert(it.id.clone(), *it)),
+            Stored::Change(it) => self.change_log.put(*it),
             Stored::Notification(it) => drop(self.notifications.insert(it.id, *it)),
             Stored::Heartbeat(it) => drop(self.heartbeats.insert(it.name.clone(), *it)),
             Stored::Memory(it) => self.memory = *it,
@@ -88,6 +92,7 @@ impl State {
             &mut memory.execution,
             &mut memory.problem,
             &mut memory.notification,
+            &mut memory.change,
             &mut memory.detection,
         ] {
             *last = last.saturating_add(NUMBERS_LEFT_OUT);

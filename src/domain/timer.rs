@@ -1,6 +1,7 @@
 //! When each object wants to be looked at again: the one list of times that the engine sleeps by.
 
 use super::alert::AlertState;
+use super::change::ChangeId;
 use super::execution::{ExecutionId, ExecutionState};
 use super::incident::{IncidentId, IncidentState};
 use super::label::Fingerprint;
@@ -22,6 +23,7 @@ pub(super) enum TimerKey {
     Execution(ExecutionId),
     Notification(NotificationId),
     Heartbeat(Arc<str>),
+    Change(ChangeId),
     Detection(String),
 }
 
@@ -83,6 +85,7 @@ impl State {
                 TimerKey::Execution(id) => self.execution_due(now, *id),
                 TimerKey::Notification(id) => self.notification_due(now, *id),
                 TimerKey::Heartbeat(name) => self.heartbeat_due(now, name),
+                TimerKey::Change(id) => self.close_change(now, *id),
                 TimerKey::Detection(name) => self.detection_due(now, name),
             }
             self.set_timer(now, key);
@@ -105,6 +108,7 @@ impl State {
             ObjectKey::Silence(id) => Some(TimerKey::Silence(id.clone())),
             ObjectKey::Notification(id) => Some(TimerKey::Notification(*id)),
             ObjectKey::Heartbeat(name) => Some(TimerKey::Heartbeat(name.clone())),
+            ObjectKey::Change(id) => Some(TimerKey::Change(*id)),
             ObjectKey::Alert(_) | ObjectKey::Problem(_) | ObjectKey::Memory | ObjectKey::Rules => {
                 None
             }
@@ -121,6 +125,7 @@ impl State {
             .chain(self.incidents.keys().map(|it| TimerKey::Incident(*it)))
             .chain(self.executions.keys().map(|it| TimerKey::Execution(*it)))
             .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
+            .chain(self.change_log.open.keys().map(|it| TimerKey::Change(*it)))
             .chain(self.silences.keys().map(|it| TimerKey::Silence(it.clone())))
             .chain(self.heartbeat_timers())
             .chain(self.rule_timers());
@@ -167,6 +172,7 @@ impl State {
                 .filter(|it| it.state == NotificationState::Pending)
                 .and_then(|it| it.retry_at),
             TimerKey::Heartbeat(name) => self.heartbeat_wants(now, name),
+            TimerKey::Change(id) => self.change_wants(*id),
             TimerKey::Detection(name) => self.detection_wants(now, name),
         }
     }

@@ -49,6 +49,7 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
         Kind::Heartbeat => {
             state.heartbeats.keys().map(|it| ObjectKey::Heartbeat(it.clone())).collect()
         }
+        Kind::Change => state.change_log.open.keys().map(|it| ObjectKey::Change(*it)).collect(),
         Kind::AlertPage | Kind::Alert | Kind::Memory | Kind::Rules => Vec::new(),
     }
 }

@@ -62,6 +62,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Silence(it) => (Kind::Silence, it.to_string()),
         ObjectKey::Notification(it) => (Kind::Notification, it.to_string()),
         ObjectKey::Heartbeat(it) => (Kind::Heartbeat, it.to_string()),
+        ObjectKey::Change(it) => (Kind::Change, it.to_string()),
         ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
         ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
     }
@@ -78,6 +79,7 @@ pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
         ObjectKey::Silence(it) => state.silences.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Notification(it) => state.notifications.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Heartbeat(it) => state.heartbeats.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Change(it) => state.change_log.open.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Memory => Some(object(kind, id, &state.memory)),
         ObjectKey::Rules => Some(object(kind, id, &*state.rules)),
     }
@@ -89,6 +91,7 @@ fn closed_object(closed: &Closed) -> Object {
         Closed::Incident(it) => object(Kind::Incident, it.id.to_string(), it),
         Closed::Execution(it) => object(Kind::Execution, it.id.to_string(), it),
         Closed::Silence(it) => object(Kind::Silence, it.id.to_string(), it),
+        Closed::Change(it) => object(Kind::Change, it.id.to_string(), it),
         Closed::Notification(it) => object(Kind::Notification, it.id.to_string(), it),
         Closed::Heartbeat(it) => object(Kind::Heartbeat, it.name.to_string(), it),
     }
@@ -133,6 +136,7 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
             Kind::Silence => stored.push(Stored::Silence(parse(object)?)),
             Kind::Notification => stored.push(Stored::Notification(parse(object)?)),
             Kind::Heartbeat => stored.push(Stored::Heartbeat(parse(object)?)),
+            Kind::Change => stored.push(Stored::Change(parse(object)?)),
             Kind::Memory => stored.push(Stored::Memory(parse(object)?)),
             Kind::Rules => stored.push(Stored::Rules(parse(object)?)),
         }

@@ -81,7 +81,7 @@ pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Delivery, Refusal> {
         );
     }
     let (alerts, rejected) = validate::sort(&raw.alerts, EndsBy::Status, now);
-    Ok(Delivery { alerts, rejected })
+    Ok(Delivery { alerts, rejected, changes: Vec::new() })
 }
 
 #[cfg(test)]

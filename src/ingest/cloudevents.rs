@@ -7,7 +7,7 @@
 
 use super::mapped::{Kind, Mapped};
 use super::mapping::Entries;
-use super::{Door, answer_error, details, guess, moment_text, webhook};
+use super::{Door, answer_error, cd_events, details, guess, moment_text, webhook};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -221,7 +221,7 @@ pub(super) fn entries(event: &Value, now: Timestamp) -> Entries {
             let alerts = data.get("alerts").and_then(Value::as_array).into_iter().flatten();
             alerts.map(plain).collect()
         }
-        _ => vec![Ok(guessed(event, now))],
+        _ => vec![Ok(cd_events::entry(event).unwrap_or_else(|| guessed(event, now)))],
     };
     let time = moment_text::read(attribute(event, "time"));
     for mapped in found.iter_mut().flatten() {

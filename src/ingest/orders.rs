@@ -42,7 +42,7 @@ impl Door {
                 generator_url: "".into(),
                 identity: Some(alert),
             };
-            Ok::<_, ()>(Delivery { alerts: vec![over], rejected: Vec::new() })
+            Ok::<_, ()>(Delivery { alerts: vec![over], ..Delivery::default() })
         };
         match self.take(source, delivery).await {
             Ok(_) | Err(Failure::Unreadable(())) => Ok(true),

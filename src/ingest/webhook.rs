@@ -1,7 +1,7 @@
 //! Webhooks of any tool: `POST /ingest/{source}`, by a declared mapping, one that comes with us, or
 //! the general mapper, which is the source `guess`.
 
-use super::mapped::{Kind, Mapped};
+use super::mapped::Kind;
 use super::mapping::{Entries, Mapper};
 use super::quota::{self, Quotas};
 use super::{
@@ -115,7 +115,8 @@ pub(super) async fn post(
     let number = NUMBERS.iter().map(|it| text_of(&headers, it)).find(|it| !it.is_empty());
     let sender = format!("source {source}");
     if number.as_ref().is_some_and(|it| door.seen.has((&sender, it))) {
-        let body = json!({"status": "ok", "alerts": 0, "left_out": 0, "duplicate": true});
+        let body = json!({"status": "ok", "alerts": 0, "changes": 0, "left_out": 0,
+            "duplicate": true});
         return Json(body).into_response();
     }
     let answer = deliver(&door, &source, &entries).await;
@@ -233,15 +234,18 @@ pub(super) fn guess_entries(
 
 /// The good alerts of some entries, and those that are refused.
 pub(super) fn delivery(entries: &Entries, now: Timestamp) -> Delivery {
-    let mut delivery = Delivery { alerts: Vec::new(), rejected: Vec::new() };
+    let mut delivery = Delivery::default();
     for (index, entry) in (0..).zip(entries) {
         let received = match entry {
-            Ok(it) if it.kind != Kind::Alert => continue,
-            Ok(it) => it.receive(now),
+            Ok(it) => match it.kind {
+                Kind::Alert => it.receive(now).map(|it| delivery.alerts.push(it)),
+                Kind::Change => it.change(now).map(|it| delivery.changes.push(it)),
+                Kind::Other => Ok(()),
+            },
             Err(reason) => Err(reason.clone()),
         };
         match received {
-            Ok(alert) => delivery.alerts.push(alert),
+            Ok(()) => {}
             Err(reason) => delivery.rejected.push(RejectedAlert { index, reason }),
         }
     }
@@ -249,16 +253,17 @@ pub(super) fn delivery(entries: &Entries, now: Timestamp) -> Delivery {
 }
 
 pub(super) async fn deliver(door: &Door, source: &str, entries: &Entries) -> Response {
-    let left_out: Vec<&Mapped> =
-        entries.iter().flatten().filter(|it| it.kind != Kind::Alert).collect();
-    for it in &left_out {
+    let count = |kind| entries.iter().flatten().filter(|it| it.kind == kind).count();
+    for it in entries.iter().flatten().filter(|it| it.kind == Kind::Other) {
         let (title, link) = (it.title.as_str(), it.link.as_str());
-        tracing::info!(source, title, link, "an entry that is no alert was left out");
+        tracing::info!(source, title, link, "an entry that is no alert and no change was left out");
     }
     match door.take(source, |now| Ok::<_, ()>(delivery(entries, now))).await {
         Ok(rejected) if rejected.is_empty() => {
-            let (alerts, left_out) = (entries.len() - left_out.len(), left_out.len());
-            Json(json!({"status": "ok", "alerts": alerts, "left_out": left_out})).into_response()
+            let [alerts, changes, left_out] = [Kind::Alert, Kind::Change, Kind::Other].map(count);
+            let body = json!({"status": "ok", "alerts": alerts, "changes": changes,
+                "left_out": left_out});
+            Json(body).into_response()
         }
         Ok(rejected) => answer_error(
             (StatusCode::BAD_REQUEST, "alerts_refused"),

@@ -50,7 +50,8 @@ pub fn take(store: &dyn Store, folder: &Path, now: Timestamp) -> Result<PathBuf,
 
 /// Writes the timeline of an object, if it is of a kind that has one.
 fn put_timeline(store: &dyn Store, writer: &mut Writer, object: &Object) -> Result<(), Error> {
-    if !matches!(object.kind, Kind::Incident | Kind::Execution | Kind::Problem) {
+    let with_timeline = [Kind::Incident, Kind::Execution, Kind::Problem, Kind::Change];
+    if !with_timeline.contains(&object.kind) {
         return Ok(());
     }
     let numbered = store.timeline(&object.id, 0, usize::MAX)?;

@@ -54,6 +54,7 @@ struct Inner {
     executions: IntCounterVec,
     runbook_blocked: IntCounterVec,
     notifications: IntCounterVec,
+    changes: IntCounterVec,
     heard: Heard,
     effects_dead: IntGauge,
     records_set_aside: IntCounter,
@@ -127,6 +128,7 @@ impl Metrics {
                 let guard = inner.bounded("guard", guard);
                 inner.runbook_blocked.with_label_values(&[guard]).inc();
             }
+            Count::ChangeRecorded(kind) => inner.changes.with_label_values(&[kind.as_str()]).inc(),
             Count::NotificationDelivered => {
                 inner.notifications.with_label_values(&["delivered"]).inc();
             }
@@ -201,14 +203,7 @@ impl Inner {
         };
         let plain = |name, help| register(&registry, IntCounter::new(name, help));
         let gauge = |name, help| register(&registry, IntGauge::new(name, help));
-        let build = register(
-            &registry,
-            IntGaugeVec::new(
-                Opts::new("watchkeeper_build_info", "Always 1; the labels tell what runs"),
-                &["version"],
-            ),
-        );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        tell_build(&registry);
         let last_reload_successful = gauge(
             "watchkeeper_config_last_reload_successful",
             "1 if the last reading of the rules went well",
@@ -251,6 +246,11 @@ impl Inner {
                 &["outcome"],
             ),
             heard: Heard::new(&registry),
+            changes: counter(
+                "watchkeeper_changes_total",
+                "Changes that were told of, each once",
+                &["kind"],
+            ),
             records_set_aside: plain(
                 "watchkeeper_records_set_aside_total",
                 "Records of the log that could not be decided about",
@@ -281,6 +281,13 @@ impl Inner {
             "other"
         }
     }
+}
+
+/// The metric that tells what runs.
+fn tell_build(registry: &Registry) {
+    let options = Opts::new("watchkeeper_build_info", "Always 1; the labels tell what runs");
+    let build = register(registry, IntGaugeVec::new(options, &["version"]));
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 }
 
 /// Registers a metric. Names and labels are constants of this file and each is used once, so

@@ -23,7 +23,7 @@ fn python() -> PathBuf {
 }
 
 /// Runs a script of `tests/clients` against a daemon; gives what it printed.
-fn client(daemon: &Daemon, script: &str, arguments: &[&str]) -> String {
+pub(crate) fn client(daemon: &Daemon, script: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(python());
     command.arg(source().join("tests/clients").join(script));
     command.arg(format!("http://{}", daemon.address)).args(arguments);

@@ -8,7 +8,7 @@ use watchkeeper::store::{Kind, Object, Options, Scope, Store, sled};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::AlertPage,
     Kind::Alert,
     Kind::Incident,
@@ -17,6 +17,7 @@ const KINDS: [Kind; 10] = [
     Kind::Silence,
     Kind::Notification,
     Kind::Heartbeat,
+    Kind::Change,
     Kind::Memory,
     Kind::Rules,
 ];
@@ -53,6 +54,7 @@ runbooks:
 
 /// A bit of everything that a day brings, with a crash in the middle.
 fn live(daemon: &mut Daemon, receiver: &Receiver) {
+    daemon.done("/api/v1/changes", &json!({"by": "ada", "title": "shop 1.2", "external_id": "7"}));
     for number in 0..40 {
         let service = format!("service-{}", number % 8);
         let instance = number.to_string();

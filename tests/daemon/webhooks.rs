@@ -27,7 +27,7 @@ fn the_resolved_body_ends_what_the_fired_body_began() {
             "check_params": {"hostname": "shop.example.org"}})
     };
     let reply = daemon.done("/ingest/pingdom", &check("DOWN", "LOW"));
-    assert_eq!(reply, json!({"status": "ok", "alerts": 1, "left_out": 0}));
+    assert_eq!(reply, json!({"status": "ok", "alerts": 1, "changes": 0, "left_out": 0}));
     let alert = becomes(&daemon, "firing");
     assert_eq!(alert["labels"]["severity"], "warning");
     assert_eq!(alert["sources"], json!(["pingdom"]));

@@ -60,6 +60,7 @@ fn check_counts(state: &State, disk: &Contents) -> Verdict {
         (Kind::Silence, state.silences.len()),
         (Kind::Notification, state.notifications.len()),
         (Kind::Heartbeat, state.heartbeats.len()),
+        (Kind::Change, state.change_log.open.len()),
     ] {
         let stored = disk.open_count(kind);
         ensure(stored == count, || format!("{stored} of {kind:?} are open, not {count}"))?;

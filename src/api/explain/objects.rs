@@ -1,6 +1,7 @@
 //! Why an incident, an execution, a problem or a notification is where it is.
 
 use super::{Around, DECISIVE, Explanation, MINOR, Stage, counted};
+use crate::domain::change::Change;
 use crate::domain::execution::{Execution, ExecutionState};
 use crate::domain::incident::{Incident, TimelineEntry};
 use crate::domain::notification::{Notification, NotificationState};
@@ -243,6 +244,33 @@ pub(super) fn problem(problem: &Problem) -> Explanation {
     Explanation { id: problem.id.to_string(), stages, alternative: None, left_out: Vec::new() }
 }
 
+/// Tells how a change came to be known. It is told, not decided; there is nothing to weigh.
+pub(super) fn change(change: &Change) -> Explanation {
+    let told = &change.told;
+    let received = Stage::new("received", format!("the source {} told of it", change.source))
+        .evidence("time", MINOR, format!("first at {:.0}", change.received_at))
+        .evidence("time", MINOR, format!("last at {:.0}", change.updated_at));
+    let received = if told.external_id.is_empty() {
+        received
+    } else {
+        let name = format!("the source knows it as {}", told.external_id);
+        received.evidence("external_id", DECISIVE, name)
+    };
+    let verdict = format!("{} is {}", change.id, told.state.as_str());
+    let mut stage = Stage::new("change", verdict).evidence("kind", DECISIVE, told.kind.as_str());
+    let facts = [
+        ("service", &told.service),
+        ("environment", &told.environment),
+        ("version", &told.version),
+        ("author", &told.author),
+    ];
+    for (kind, text) in facts.into_iter().filter(|it| !it.1.is_empty()) {
+        stage = stage.evidence(kind, DECISIVE, text.clone());
+    }
+    let stages = vec![received, stage];
+    Explanation { id: change.id.to_string(), stages, alternative: None, left_out: Vec::new() }
+}
+
 /// Tells what became of a notification.
 pub(super) fn notification(notification: &Notification) -> Explanation {
     let about = match notification.incident {
@@ -278,6 +306,7 @@ mod tests {
                 "cooldown: it ran 3 minutes ago",
             ),
             (problem(&samples::problem()), vec!["detect", "problem"], "INC-3, INC-42"),
+            (change(&samples::change()), vec!["received", "change"], "knows it as deployment 7"),
             (notification(&samples::notification()), vec!["route", "notify"], "status 500"),
         ] {
             let names: Vec<&str> = told.stages.iter().map(|it| it.stage).collect();

@@ -222,6 +222,7 @@ fn byte_of_kind(kind: Kind) -> u8 {
         Kind::Memory => 8,
         Kind::Rules => 9,
         Kind::Heartbeat => 16,
+        Kind::Change => 10,
     }
 }
 
@@ -237,6 +238,7 @@ fn kind_of_byte(byte: u8) -> Option<Kind> {
         8 => Kind::Memory,
         9 => Kind::Rules,
         16 => Kind::Heartbeat,
+        10 => Kind::Change,
         _ => return None,
     })
 }
