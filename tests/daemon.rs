@@ -53,6 +53,8 @@ mod runbook;
 mod starting_set;
 #[path = "daemon/stop.rs"]
 mod stop;
+#[path = "daemon/suppression.rs"]
+mod suppression;
 #[path = "daemon/web_safety.rs"]
 mod web_safety;
 #[path = "daemon/webhooks.rs"]

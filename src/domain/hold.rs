@@ -1,8 +1,9 @@
 //! What holds alerts back, in the order in which it is asked: silence, inhibition, maintenance.
 
 use super::alert::{AlertState, Decision, Disposition, Grouping, Held};
+use super::incident::TimelineEntry;
 use super::label::Fingerprint;
-use super::{Count, State};
+use super::{Count, ObjectKey, State};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -23,6 +24,16 @@ impl Holds {
             None => None,
         }
     }
+}
+
+/// What held an alert back, in words.
+fn told(silenced_by: &[Arc<str>], held: Option<&Held>) -> String {
+    let silences = silenced_by.iter().map(|it| format!("the silence {it}"));
+    let inhibition = held.and_then(|it| it.inhibited_by.as_ref());
+    let inhibition = inhibition.map(|it| format!("the inhibition {}", it.rule.name));
+    let maintenance = held.map_or(&[][..], |it| &it.maintenance);
+    let maintenance = maintenance.iter().map(|it| format!("the maintenance {it}"));
+    silences.chain(inhibition).chain(maintenance).collect::<Vec<String>>().join(", ")
 }
 
 impl State {
@@ -100,6 +111,7 @@ impl State {
             if decision.silenced_by == holds.silenced_by && decision.held == holds.held {
                 continue;
             }
+            let last = told(&decision.silenced_by, decision.held.as_deref());
             let known = std::mem::take(&mut decision.silenced_by);
             let new = holds.silenced_by.iter().filter(|it| !known.contains(it));
             let new: Vec<Arc<str>> = new.cloned().collect();
@@ -114,7 +126,7 @@ impl State {
             self.count_silenced(&new);
             self.touch_alert(now, fingerprint);
             if is_free {
-                self.let_go(now, fingerprint);
+                self.let_go(now, fingerprint, &last);
             }
         }
     }
@@ -122,7 +134,7 @@ impl State {
     /// A firing alert is no longer held back. If it belongs nowhere, it is decided about now. If its
     /// incident was resolved before it began to fire, nobody knows of it: the incident is opened
     /// again. It is counted among the firing ones there already.
-    fn let_go(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+    fn let_go(&mut self, now: Timestamp, fingerprint: Fingerprint, last: &str) {
         let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
         let known = alert.incident.and_then(|it| self.incidents.get(&it));
         let Some(incident) = known else {
@@ -130,6 +142,11 @@ impl State {
             let disposition = self.go_on(now, fingerprint, holds);
             self.touch_alert(now, fingerprint);
             self.turn.counts.push(Count::Alert(disposition));
+            if let Some(incident) = self.alerts.get(&fingerprint).and_then(|it| it.incident) {
+                let text = format!("an alert was held back until now by {last}");
+                let entry = TimelineEntry::about(now, "let_go", text, vec![fingerprint]);
+                self.log(ObjectKey::Incident(incident), entry);
+            }
             return;
         };
         if !alert.decision.disposition.is_held() {
@@ -143,7 +160,8 @@ impl State {
         alert.decision.grouping = Some(Grouping::Returned);
         self.turn.counts.push(Count::Alert(disposition));
         if is_over {
-            self.reopen_incident(now, id, "", "an alert that fires is no longer held back");
+            let reason = format!("an alert that fires is no longer held back by {last}");
+            self.reopen_incident(now, id, "", &reason);
         }
     }
 }

@@ -190,3 +190,57 @@ impl Inhibitions {
         if two_sided { other_side } else { any }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::alert::Disposition;
+    use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert};
+    use crate::domain::rules::{RuleRef, RuleSet};
+    use std::sync::Arc;
+
+    /// If each source that ends were compared with each target, this would not come to its end.
+    #[test]
+    fn many_sources_and_targets_are_no_burden() {
+        const COUNT: u64 = 20_000;
+        let mut state = State::default();
+        let inhibition = Inhibition {
+            rule: Arc::<RuleRef>::default(),
+            source_matchers: "{side=source}".parse().unwrap(),
+            target_matchers: "{side=target}".parse().unwrap(),
+            equal: Vec::new(),
+            wait_seconds: 0,
+        };
+        let rules = RuleSet { inhibitions: vec![inhibition], ..RuleSet::default() };
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        drop(state.apply(start, &Event::RulesLoaded(Arc::new(rules))));
+        let send = |state: &mut State, side: &str, numbers: std::ops::Range<u64>, ends: Ends| {
+            let alert = |number: u64| ReceivedAlert {
+                labels: Labels::from_pairs([("side", side), ("n", &number.to_string())]),
+                annotations: Labels::default(),
+                starts_at: Some(start),
+                ends,
+                generator_url: "".into(),
+                identity: None,
+            };
+            let alerts = numbers.map(alert).collect();
+            let batch = AlertBatch { source: "x".into(), alerts, rejected: vec![] };
+            drop(state.apply(start, &Event::AlertsReceived(batch)));
+        };
+        let ends = Ends::At(later(start, 60));
+        send(&mut state, "source", 0..COUNT, ends);
+        send(&mut state, "target", 0..COUNT, Ends::WhenTold);
+        let held = |state: &State| {
+            let all = state.alerts.values();
+            all.filter(|it| it.decision.disposition == Disposition::Inhibited).count() as u64
+        };
+        assert_eq!(held(&state), COUNT);
+        // Half of the sources end one by one, the others fall silent together.
+        for number in 0..COUNT / 2 {
+            send(&mut state, "source", number..number + 1, Ends::At(start));
+        }
+        assert_eq!(held(&state), COUNT);
+        drop(state.apply(later(start, 61), &Event::Woken));
+        assert_eq!(held(&state), 0);
+    }
+}

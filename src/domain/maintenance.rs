@@ -75,28 +75,39 @@ impl State {
         now: Timestamp,
         rule: &MaintenanceRule,
     ) -> (MaintenanceState, Option<Timestamp>) {
-        let next = rule.next_change(now);
-        let begun = self.memory.maintenance_begun.get(&rule.rule.name).copied();
-        let runs_until = begun.and_then(|it| rule.over_at(it)).filter(|it| *it > now);
-        if runs_until.is_some() {
-            return (MaintenanceState::Active, runs_until);
+        let next = self.runs_until(now, rule).or_else(|| rule.next_change(now));
+        let phase = self.maintenance_phase(now, rule);
+        if phase == MaintenanceState::Pending && next.is_none() {
+            return (MaintenanceState::Expired, None);
         }
-        let is_time = rule.is_time(now);
+        (phase, next)
+    }
+
+    /// The same without looking ahead, which takes long: what is over for good is pending.
+    fn maintenance_phase(&self, now: Timestamp, rule: &MaintenanceRule) -> MaintenanceState {
+        if self.runs_until(now, rule).is_some() {
+            return MaintenanceState::Active;
+        }
+        let begun = self.memory.maintenance_begun.get(&rule.rule.name);
         let is_used = begun.is_some_and(|it| now < it.window_ends_at);
-        let state = match (is_time, rule.flexible_seconds) {
+        match (rule.is_time(now), rule.flexible_seconds) {
             (true, None) => MaintenanceState::Active,
             (true, Some(_)) if !is_used => MaintenanceState::Waiting,
-            _ if next.is_none() => MaintenanceState::Expired,
             _ => MaintenanceState::Pending,
-        };
-        (state, next)
+        }
+    }
+
+    /// Until when a flexible window runs that has begun.
+    fn runs_until(&self, now: Timestamp, rule: &MaintenanceRule) -> Option<Timestamp> {
+        let begun = self.memory.maintenance_begun.get(&rule.rule.name).copied();
+        begun.and_then(|it| rule.over_at(it)).filter(|it| *it > now)
     }
 
     /// The windows that hold an alert back.
     pub(super) fn maintenance_for(&self, now: Timestamp, alert: &Alert) -> Vec<Arc<str>> {
         (self.rules.maintenance.iter())
             .filter(|it| it.matchers.matches(&alert.labels))
-            .filter(|it| self.maintenance_state(now, it).0 == MaintenanceState::Active)
+            .filter(|it| self.maintenance_phase(now, it) == MaintenanceState::Active)
             .map(|it| it.rule.name.as_str().into())
             .collect()
     }
@@ -106,8 +117,8 @@ impl State {
         let rules = self.rules.clone();
         for rule in rules.maintenance.iter().filter(|it| it.flexible_seconds.is_some()) {
             let Some(alert) = self.alerts.get(&fingerprint) else { return };
-            let waits = self.maintenance_state(now, rule).0 == MaintenanceState::Waiting;
-            if !waits || !rule.matchers.matches(&alert.labels) {
+            let waits = || self.maintenance_phase(now, rule) == MaintenanceState::Waiting;
+            if !rule.matchers.matches(&alert.labels) || !waits() {
                 continue;
             }
             let window_ends_at = rule.next_change(now).unwrap_or(Timestamp::MAX);

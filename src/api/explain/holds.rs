@@ -57,3 +57,41 @@ pub(super) fn in_maintenance(name: &str, in_files: &[Arc<RuleRef>]) -> Stage {
     let stage = rule.into_iter().fold(stage, |stage, it| stage.rule(it));
     stage.evidence("maintenance", DECISIVE, "it is active, and its matchers hold")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::samples;
+    use crate::domain::alert::Held;
+    use crate::domain::label::Fingerprint;
+
+    #[test]
+    fn what_inhibits_is_told_with_its_place() {
+        let place = RuleRef { name: "down".to_owned(), file: "a.yaml".to_owned(), line: 3 };
+        let source = Some(Fingerprint(0xab));
+        let until = "2026-01-01T00:00:30Z".parse().ok();
+        for (source, until, words) in [
+            (source, None, "while 00000000000000ab fires"),
+            (source, until, "until 2026-01-01T00:00:30Z, because 00000000000000ab fired"),
+            (None, until, "should an alert fire that explains it"),
+        ] {
+            let stage = inhibited(&Inhibitor { rule: Arc::new(place.clone()), source, until });
+            let json = serde_json::to_value(&stage).unwrap();
+            assert_eq!((&json["file"], &json["line"]), (&"a.yaml".into(), &3.into()));
+            let detail = json["evidence"][0]["detail"].as_str().unwrap();
+            assert!(detail.contains(words), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_told_with_its_place() {
+        let mut alert = samples::alert();
+        alert.decision.disposition = Disposition::InMaintenance;
+        let held = Held { inhibited_by: None, maintenance: vec!["disks".into()] };
+        alert.decision.held = Some(Box::new(held));
+        let place = RuleRef { name: "disks".to_owned(), file: "a.yaml".to_owned(), line: 7 };
+        let stage = in_maintenance("disks", &[Arc::new(place)]);
+        assert_eq!(serde_json::to_value(&stage).unwrap()["line"], 7);
+        assert_eq!(super::super::why_alert(&alert), "held back by the maintenance disks");
+    }
+}

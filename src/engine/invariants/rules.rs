@@ -66,7 +66,11 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             matchers: matchers(""),
             on: occasions.to_vec(),
             receiver: "hook".to_owned(),
-            mute_time_intervals: Vec::new(),
+            mute_time_intervals: if variant < 3 {
+                Vec::new()
+            } else {
+                vec![minutes(variant, 485, 500)]
+            },
             active_time_intervals: Vec::new(),
         }],
         runbooks: (0..4).map(runbook).collect(),
@@ -108,6 +112,13 @@ fn inhibitions(variant: u8) -> Vec<Inhibition> {
             },
         ],
     }
+}
+
+/// Some minutes of each day; the histories begin in minute 480.
+fn minutes(variant: u8, first: i16, last: i16) -> Arc<TimeIntervals> {
+    let times = vec![Range { first, last }];
+    let intervals = vec![TimeInterval { times, ..TimeInterval::default() }];
+    Arc::new(TimeIntervals { rule: rule("minutes", variant), intervals })
 }
 
 fn maintenance(variant: u8) -> Vec<MaintenanceRule> {
@@ -164,7 +175,7 @@ fn file_silences(variant: u8) -> Vec<SilenceRule> {
         reason: "a test".to_owned(),
         starts_at: at(100),
         ends_at: at(500 * i64::from(variant)),
-        time_intervals: Vec::new(),
+        time_intervals: if variant < 3 { Vec::new() } else { vec![minutes(variant, 482, 490)] },
     }]
 }
 
