@@ -11,7 +11,6 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 
 /// The media type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,13 +41,10 @@ fn gauges(state: &Domain, health: &Health) -> Gauges {
         ..Gauges::default()
     };
     let now = Timestamp::now();
-    let mut firing_by_silence: BTreeMap<&str, u64> = BTreeMap::new();
-    for alert in state.alerts.values().filter(|it| it.state == AlertState::Firing) {
-        gauges.alerts_active += 1;
-        for silence in &alert.decision.silenced_by {
-            *firing_by_silence.entry(silence).or_default() += 1;
-        }
+    for alert in state.alerts.values() {
+        gauges.alerts_active += u64::from(alert.state == AlertState::Firing);
     }
+    let firing_by_silence = state.firing_alerts_by_silence();
     for silence in state.silences.values() {
         let counts = &mut gauges.silences;
         match silence.state(now) {

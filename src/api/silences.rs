@@ -8,6 +8,7 @@ use super::error::ApiError;
 use super::input::{ByBody, Input, Params, page_limit, parse_words};
 use super::listing::Page;
 use super::routes::{Answer, Operation};
+use crate::domain::alert::AlertState;
 use crate::domain::event::Command;
 use crate::domain::matcher::{Matcher, Matchers};
 use crate::domain::silence::{Silence, SilenceState};
@@ -16,6 +17,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The routes of this file.
@@ -63,13 +65,25 @@ struct SilenceView {
     warnings: Vec<String>,
 }
 
-fn view(state: &Domain, silence: &Silence, now: Timestamp) -> SilenceView {
-    let firing_alerts = state.firing_alerts_of(&silence.id);
+/// How many alerts fire, and how many of them each silence holds back.
+struct Firing<'a> {
+    all: usize,
+    by_silence: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Firing<'a> {
+    fn of(state: &'a Domain) -> Self {
+        let all = state.alerts.values().filter(|it| it.state == AlertState::Firing).count();
+        Self { all, by_silence: state.firing_alerts_by_silence() }
+    }
+}
+
+fn view(firing: &Firing<'_>, silence: &Silence, now: Timestamp) -> SilenceView {
     SilenceView {
         time_intervals: silence.time_intervals.iter().map(|it| it.rule.name.clone()).collect(),
         alert_count: silence.alert_count,
-        firing_alerts,
-        warnings: warnings(silence, firing_alerts, now),
+        firing_alerts: firing.by_silence.get(&*silence.id).copied().unwrap_or(0),
+        warnings: warnings(silence, firing, now),
         id: silence.id.clone(),
         state: silence.state(now),
         matchers: silence.matchers.0.iter().map(ToString::to_string).collect(),
@@ -83,16 +97,22 @@ fn view(state: &Domain, silence: &Silence, now: Timestamp) -> SilenceView {
 }
 
 /// What people should know of a silence.
-fn warnings(silence: &Silence, firing_alerts: usize, now: Timestamp) -> Vec<String> {
+fn warnings(silence: &Silence, firing: &Firing<'_>, now: Timestamp) -> Vec<String> {
+    /// With fewer alerts "more than half" means little.
+    const MANY: usize = 10;
     if silence.state(now) != SilenceState::Active {
         return Vec::new();
     }
+    let held = firing.by_silence.get(&*silence.id).copied().unwrap_or(0);
     let mut warnings = Vec::new();
     if silence.alert_count == 0 {
         warnings.push("it has matched no alert since it began".to_owned());
     }
-    if firing_alerts > 0 && silence.warns_at() <= now {
-        warnings.push(format!("it ends soon, and {firing_alerts} of its alerts fire"));
+    if held >= MANY && held * 2 > firing.all {
+        warnings.push(format!("it holds back {held} of the {} alerts that fire", firing.all));
+    }
+    if held > 0 && silence.warns_at() <= now {
+        warnings.push(format!("it ends soon, and {held} of its alerts fire"));
     }
     warnings
 }
@@ -117,6 +137,7 @@ async fn list(
     let page = context
         .handle
         .read(|state| {
+            let firing = Firing::of(state);
             let mut wanted = state
                 .silences
                 .values()
@@ -124,7 +145,7 @@ async fn list(
                 .filter(|it| states.as_ref().is_none_or(|known| known.contains(&it.state(now))))
                 .peekable();
             let items: Vec<_> =
-                wanted.by_ref().take(limit).map(|it| view(state, it, now)).collect();
+                wanted.by_ref().take(limit).map(|it| view(&firing, it, now)).collect();
             let last = items.last().map(|it| it.id.to_string());
             Page { items, next_cursor: wanted.peek().and(last) }
         })
@@ -137,8 +158,9 @@ async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<SilenceView>, ApiError> {
     let now = Timestamp::now();
-    let found =
-        context.handle.read(|state| state.silences.get(&*id).map(|it| view(state, it, now)));
+    let found = context
+        .handle
+        .read(|state| state.silences.get(&*id).map(|it| view(&Firing::of(state), it, now)));
     found.await?.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no silence `{id}`")))
 }
 
@@ -234,10 +256,26 @@ mod tests {
     fn the_view_is_as_documented() {
         let now: Timestamp = "2026-01-01T00:30:00Z".parse().unwrap();
         let json =
-            serde_json::to_value(view(&Domain::default(), &samples::silence(), now)).unwrap();
+            serde_json::to_value(view(&Firing::of(&Domain::default()), &samples::silence(), now))
+                .unwrap();
         assert_schema("Silence", &json);
         assert_eq!(json["state"], "active");
         assert_eq!(json["matchers"], serde_json::json!(["host=\"a\""]));
+    }
+
+    #[test]
+    fn people_are_warned_of_a_silence() {
+        let now: Timestamp = "2026-01-01T00:59:00Z".parse().unwrap();
+        let silence = samples::silence();
+        let told = |alert_count, held, all| {
+            let by_silence = BTreeMap::from([(&*silence.id, held)]);
+            let silence = Silence { alert_count, ..silence.clone() };
+            warnings(&silence, &Firing { all, by_silence }, now).join("; ")
+        };
+        assert_eq!(told(0, 0, 9), "it has matched no alert since it began");
+        assert_eq!(told(1, 1, 1), "it ends soon, and 1 of its alerts fire");
+        assert!(told(12, 12, 20).starts_with("it holds back 12 of the 20 alerts that fire"));
+        assert!(!told(12, 12, 200).contains("holds back"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{Accepted, Closed, ObjectKey, Refusal, Reply, State, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A person muted matching alerts until a time.
@@ -185,10 +185,14 @@ impl State {
         }
     }
 
-    /// How many firing alerts a silence matches now while it is active.
-    pub fn firing_alerts_of(&self, id: &str) -> usize {
+    /// How many firing alerts each active silence matches, if any.
+    pub fn firing_alerts_by_silence(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
         let firing = self.alerts.values().filter(|it| it.state == AlertState::Firing);
-        firing.filter(|it| it.decision.silenced_by.iter().any(|it| **it == *id)).count()
+        for id in firing.flat_map(|it| &it.decision.silenced_by) {
+            *counts.entry(&**id).or_default() += 1;
+        }
+        counts
     }
 
     /// Tells, once, that a silence ends soon while alerts that it holds fire: they will be heard.
@@ -198,7 +202,7 @@ impl State {
         if !is_time || silence.warned_at.is_some() {
             return;
         }
-        let firing = self.firing_alerts_of(id);
+        let firing = self.firing_alerts_by_silence().get(&**id).copied().unwrap_or(0);
         let Some(silence) = self.silences.get_mut(id) else { return };
         silence.warned_at = Some(now);
         if firing == 0 {

@@ -59,6 +59,8 @@ pub(super) struct Filter {
     pub(super) muted: bool,
     matchers: Vec<Matcher>,
     receiver: Option<Regex>,
+    /// Whether receivers without labels are wanted; ours have none.
+    unlabelled: bool,
 }
 
 impl Filter {
@@ -73,6 +75,7 @@ impl Filter {
             inhibited: query.flag("inhibited"),
             muted: query.flag("muted"),
             matchers: query.filters()?,
+            unlabelled: query.takes_unlabelled_receivers()?,
             receiver: receiver.map_err(|it| format!("failed to parse receiver param: {it}"))?,
         })
     }
@@ -90,8 +93,8 @@ impl Filter {
     }
 
     pub(super) fn takes_any(&self, receivers: &[&str]) -> bool {
-        let Some(pattern) = &self.receiver else { return true };
-        receivers.iter().any(|it| pattern.is_match(it))
+        let Some(pattern) = &self.receiver else { return self.unlabelled };
+        self.unlabelled && receivers.iter().any(|it| pattern.is_match(it))
     }
 }
 
@@ -351,6 +354,8 @@ pub(super) mod tests {
             ("receiver=ho", &[]),
             ("receiver=ho.*", &["Up"]),
             ("receiver=default", &["Down"]),
+            ("receiver_matchers=owner%3Dann", &[]),
+            ("receiver_matchers=owner!%3Dann", &["Down", "Up"]),
         ] {
             let found = answer(&state, query);
             let mut found: Vec<_> =

@@ -35,7 +35,20 @@ impl Query {
 
     /// All `filter`s. Fails on the first that is no matcher.
     pub(super) fn filters(&self) -> Result<Vec<Matcher>, String> {
-        let filters: Vec<_> = self.0.iter().filter(|it| it.0 == "filter").collect();
+        self.matchers("filter")
+    }
+
+    /// Whether no `receiver_matchers` ask for labels of receivers: ours have none, so that those
+    /// are taken of which a matcher asks that a label is absent. Fails on the first that is none.
+    pub(super) fn takes_unlabelled_receivers(&self) -> Result<bool, String> {
+        let matchers = self.matchers("receiver_matchers");
+        let matchers =
+            matchers.map_err(|it| format!("failed to parse receiver_matchers param: {it}"))?;
+        Ok(matchers.iter().all(|it| it.matches_value("")))
+    }
+
+    fn matchers(&self, key: &str) -> Result<Vec<Matcher>, String> {
+        let filters: Vec<_> = self.0.iter().filter(|it| it.0 == key).collect();
         if filters.len() > FILTERS_MAX {
             return Err(format!("more than {FILTERS_MAX} filters"));
         }
