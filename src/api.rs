@@ -7,6 +7,7 @@ pub mod access;
 pub mod alertmanager;
 mod alerts;
 mod changes;
+mod doors;
 pub mod error;
 mod executions;
 mod explain;

@@ -1,6 +1,7 @@
 //! The OpenAPI document: made from the table of routes and the schemas beside this file.
 
 use super::access::word;
+use super::doors;
 use super::error::ApiError;
 use super::routes::{self, Answer, Operation};
 use axum::Json;
@@ -44,6 +45,12 @@ fn document(operations: &[Operation], schemas: &Value) -> Value {
             verbs.insert(it.method.as_str().to_lowercase(), operation(it));
         }
     }
+    for it in &doors::ROUTES {
+        let verbs = paths.entry(it.path).or_insert_with(|| json!({}));
+        if let Some(verbs) = verbs.as_object_mut() {
+            verbs.insert(it.method.to_owned(), doors::operation(it));
+        }
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -51,7 +58,8 @@ fn document(operations: &[Operation], schemas: &Value) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Times are RFC 3339 in UTC, durations whole seconds. Listings are \
                 `{\"items\":[…],\"next_cursor\":…}`. Commands need `content-type: application/json` \
-                and, when no tokens are configured, a `by` in the body.",
+                and, when no tokens are configured, a `by` in the body. Paths outside of `/api/v1` take \
+                the formats of others; Alertmanager's API, at `/api/v2`, has its own document.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

@@ -91,10 +91,11 @@ fn token(reader: &mut Reader<'_>, node: &Node) -> Proof {
 
 fn hmac(reader: &mut Reader<'_>, node: &Node) -> Option<Proof> {
     let mut fields = Fields::open_like(reader, node, "style: github, secret: {file: …}")?;
-    let words = [("github", 0), ("slack", 1), ("stripe", 2)];
+    let words = [("github", 0), ("slack", 1), ("stripe", 2), ("standard", 3)];
     let style = fields.required(reader, "style").and_then(|it| reader.word(it, &words));
     let style = match style {
         Some(1) => ProofStyle::Slack,
+        Some(3) => ProofStyle::Standard,
         Some(2) => {
             ProofStyle::Stripe { header: header_name(reader, &mut fields, "stripe-signature") }
         }

@@ -77,6 +77,9 @@ pub enum ProofStyle {
     },
     /// HMAC-SHA256 over `v0:TIME:BODY`, as Slack signs.
     Slack,
+    /// HMAC-SHA256 over `ID.TIME.BODY`, as GitLab signs, and whoever keeps to the standard that is
+    /// called Standard Webhooks.
+    Standard,
     /// HMAC-SHA256 over `TIME.BODY`, as Stripe signs.
     Stripe {
         /// The header, in small letters.

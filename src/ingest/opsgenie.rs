@@ -75,9 +75,9 @@ impl Identified {
 /// The number of a request: a UUID of the action, some random bytes and the alert.
 fn request_id(action: Action, alert: Fingerprint) -> uuid::Uuid {
     let mut bytes = *uuid::Uuid::new_v4().as_bytes();
-    let [first, .., _, _, _, _, _, _, _, _] = &mut bytes;
-    *first = Action::ALL.iter().zip(0..).find(|it| *it.0 == action).map_or(0, |it| it.1);
-    let (_, last) = bytes.split_at_mut(8);
+    let (head, last) = bytes.split_at_mut(8);
+    let number = Action::ALL.iter().zip(0..).find(|it| *it.0 == action).map_or(0, |it| it.1);
+    head.iter_mut().take(1).for_each(|it| *it = number);
     last.copy_from_slice(&alert.0.to_be_bytes());
     uuid::Uuid::from_bytes(bytes)
 }
@@ -195,7 +195,7 @@ pub(super) async fn show(
 ) -> Response {
     let fingerprint = match query.find(&identifier) {
         Ok(fingerprint) => fingerprint,
-        Err(reason) => return unprocessable(&[("identifier", reason)].into()),
+        Err(reason) => return answer(StatusCode::NOT_FOUND, json!({"message": reason})),
     };
     let found = door.handle.read(|state| {
         let alert = state.alerts.get(&fingerprint)?;

@@ -30,6 +30,21 @@ pub(super) fn check(
             let hex = signature.strip_prefix("v0=").ok_or("the signature is not of version 0")?;
             verify(secret, &[b"v0:", time.as_bytes(), b":", body], hex)
         }
+        ProofStyle::Standard => {
+            let (id, time) =
+                (single(headers, "webhook-id")?, single(headers, "webhook-timestamp")?);
+            check_time(time, proof.replay_window_seconds, now)?;
+            let key = match secret.strip_prefix("whsec_") {
+                Some(text) => base64(text).ok_or("the secret of this source is no Base64")?,
+                None => secret.as_bytes().to_vec(),
+            };
+            let signed = [id.as_bytes(), b".", time.as_bytes(), b".", body].concat();
+            let signatures = single(headers, "webhook-signature")?.split(' ').take(8);
+            let mut given = signatures.filter_map(|it| base64(it.strip_prefix("v1,")?));
+            let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+            let fits = given.any(|it| hmac::verify(&key, &signed, &it).is_ok());
+            if fits { Ok(()) } else { Err(WRONG) }
+        }
         ProofStyle::Stripe { header } => {
             let value = single(headers, header)?;
             let find = |key: &str| {
@@ -85,6 +100,36 @@ fn verify(secret: &str, parts: &[&[u8]], hex: &str) -> Result<(), &'static str> 
     let signature = bytes_of(hex).ok_or("the signature is not hexadecimal")?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     hmac::verify(&key, &parts.concat(), &signature).map_err(|_| WRONG)
+}
+
+/// The bytes that a text in Base64 stands for.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let text = text.trim_end_matches('=');
+    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len()), 0_u32, 0);
+    for letter in text.bytes() {
+        let value = LETTERS.iter().position(|it| *it == letter)?;
+        bits = (bits << 6 | u32::try_from(value).ok()?) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+/// By what a delivery with a signed time is known when it comes again: its signature, or its signed
+/// number.
+pub(super) fn number(style: &ProofStyle, headers: &HeaderMap) -> Option<String> {
+    let header = match style {
+        ProofStyle::Slack => "x-slack-signature",
+        ProofStyle::Stripe { header } => header,
+        ProofStyle::Standard => "webhook-id",
+        // Without a time two deliveries may be alike.
+        ProofStyle::Token { .. } | ProofStyle::Github { .. } => return None,
+    };
+    single(headers, header).ok().map(str::to_owned)
 }
 
 fn bytes_of(hex: &str) -> Option<Vec<u8>> {
@@ -157,6 +202,42 @@ mod tests {
             assert_eq!(try_with(ProofStyle::Slack, &slack, body, now), expected, "{now} {body}");
             assert_eq!(try_with(stripe_style(), &stripe, body, now), expected, "{now} {body}");
         }
+    }
+
+    #[test]
+    fn the_standard_signs_the_number_as_well() {
+        // By `printf 'msg_1.1795341600.body' | openssl dgst -sha256 -hmac key -binary | base64`.
+        const KEY: &str = "whsec_a2V5";
+        let signature = "Fxc31tYLZr72uqNLk2ckVK2BFsmtYsLN1GuPuEVypAk=";
+        let headers = |signature: &str, id: &str| {
+            let pairs = [
+                ("webhook-id", id),
+                ("webhook-timestamp", "1795341600"),
+                ("webhook-signature", signature),
+            ];
+            let parse = |(name, value): (&'static str, &str)| {
+                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            };
+            pairs.map(parse).into_iter().collect::<HeaderMap>()
+        };
+        let both = format!("v1,AAAA v1,{signature}");
+        for (id, signature, body, now, expected) in [
+            ("msg_1", both.as_str(), "body", 1_795_341_600, true),
+            ("msg_1", &both, "body", 1_795_341_901, false),
+            ("msg_2", &both, "body", 1_795_341_600, false),
+            ("msg_1", &both, "other", 1_795_341_600, false),
+            ("msg_1", signature, "body", 1_795_341_600, false),
+            ("msg_1", "v1,?", "body", 1_795_341_600, false),
+        ] {
+            let secret = SecretText::Text(String::new());
+            let style = ProofStyle::Standard;
+            let proof = Proof { style, secret, replay_window_seconds: 300 };
+            let now = Timestamp::from_second(now).unwrap();
+            let found = check(&proof, KEY, (&headers(signature, id), body.as_bytes()), now);
+            assert_eq!(found.is_ok(), expected, "{id} {signature} {body}: {found:?}");
+        }
+        assert_eq!(base64("YW55IGNhcm5hbCBwbGVhcw==").unwrap(), b"any carnal pleas");
+        assert_eq!(base64("a b"), None);
     }
 
     #[test]

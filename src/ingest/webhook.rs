@@ -112,7 +112,7 @@ pub(super) async fn post(
         Ok(entries) => entries,
         Err(refusal) => return answer_refusal(&refusal),
     };
-    let number = NUMBERS.iter().map(|it| text_of(&headers, it)).find(|it| !it.is_empty());
+    let number = door.number(&source, &headers);
     let sender = format!("source {source}");
     if number.as_ref().is_some_and(|it| door.seen.has((&sender, it))) {
         let body = json!({"status": "ok", "alerts": 0, "changes": 0, "left_out": 0,
@@ -146,6 +146,16 @@ pub(super) fn answer_refusal((wait, (status, code, message, hint)): &Turned) -> 
 }
 
 impl Door {
+    /// By what a delivery is known when it comes again. What is signed cannot be changed by whoever
+    /// repeats what he overheard.
+    fn number(&self, source: &str, headers: &HeaderMap) -> Option<String> {
+        let rules = self.handle.peek(|state| Arc::clone(&state.rules));
+        let known = self.sources.find(&rules, source);
+        let signed = known.and_then(|it| signature::number(&it.proof.as_ref()?.0.style, headers));
+        let mut told = NUMBERS.iter().map(|it| text_of(headers, it));
+        signed.or_else(|| told.find(|it| !it.is_empty()))
+    }
+
     /// What a body of a source becomes, if it may come in. Fails with the seconds to wait, where
     /// waiting helps, and the refusal.
     fn entries(&self, source: &str, headers: &HeaderMap, body: &Bytes) -> Result<Entries, Turned> {

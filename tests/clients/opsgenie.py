@@ -43,6 +43,9 @@ elif step == "close":
     assert reply.retrieve_result().data.status == "Alert closed"
     unknown = api.close_alert(identifier="no such", identifier_type="alias")
     assert unknown.request_id, unknown
+elif step == "ping":
+    heartbeats = opsgenie_sdk.HeartbeatApi(opsgenie_sdk.ApiClient(configuration=configuration))
+    assert heartbeats.ping("backup").request_id
 elif step == "mistake":
     try:
         api.create_alert(create_alert_payload=opsgenie_sdk.CreateAlertPayload(message=""))

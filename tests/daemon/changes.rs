@@ -25,7 +25,7 @@ fn deployment(id: u64, state: &str) -> Value {
 }
 
 /// The signature that GitHub puts beside a body, by the program that people check it with.
-fn sign(secret: &str, body: &str) -> String {
+pub(crate) fn sign(secret: &str, body: &str) -> String {
     let mut child = Command::new("openssl")
         .args(["dgst", "-sha256", "-hmac", secret, "-r"])
         .stdin(Stdio::piped())

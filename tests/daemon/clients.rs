@@ -286,3 +286,11 @@ fn the_sdk_of_opsgenie_creates_works_on_and_closes() {
     client(&daemon, "opsgenie.py", &["mistake", SENDER, "422"]);
     client(&daemon, "opsgenie.py", &["mistake", "no such key", "401"]);
 }
+
+#[test]
+fn the_sdk_of_opsgenie_pings() {
+    let daemon = Daemon::start("heartbeats: [{name: backup, every: 10m}]\n");
+    client(&daemon, "opsgenie.py", &["ping", "any"]);
+    let found = daemon.get("/api/v1/heartbeats/backup");
+    assert_eq!(found["state"], "up", "{found}");
+}

@@ -179,3 +179,59 @@ fn a_body_is_tried_without_a_daemon() {
     assert!(printed.stderr.contains("nothing in the body names an alert"), "{}", printed.stderr);
     assert_eq!(program(&["source", "try", file, "--source", "no-such"]).code, 2);
 }
+
+#[test]
+fn a_signed_body_that_somebody_repeats_is_taken_once() {
+    let folder = TempDir::new().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "key").unwrap();
+    let daemon = Daemon::start(&format!(
+        "sources: [{{name: pingdom, hmac: {{style: standard, secret: {{file: '{}'}}}}}}]\n",
+        secret.display()
+    ));
+    let now = jiff::Timestamp::now().as_second();
+    let count = std::cell::Cell::new(0);
+    let send = |id: &str, time: i64, state: &str| {
+        // What is not signed can be changed by whoever repeats.
+        count.set(count.get() + 1);
+        let other = count.get().to_string();
+        let body = json!({"check_id": 7, "check_name": "shop", "check_type": "HTTP",
+            "current_state": state, "importance_level": "LOW", "check_params": {"hostname": "x"},
+            "state_changed_timestamp": 1_795_341_600});
+        let body = body.to_string();
+        let hex = crate::changes::sign("key", &format!("{id}.{time}.{body}"));
+        let bytes = hex
+            .trim_start_matches("sha256=")
+            .as_bytes()
+            .chunks(2)
+            .map(|it| u8::from_str_radix(std::str::from_utf8(it).unwrap(), 16).unwrap());
+        let signature = format!("v1,{}", base64(&bytes.collect::<Vec<_>>()));
+        let time = time.to_string();
+        let headers = [
+            ("content-type", "application/json"),
+            ("webhook-id", id),
+            ("webhook-timestamp", time.as_str()),
+            ("webhook-signature", signature.as_str()),
+            ("idempotency-key", other.as_str()),
+        ];
+        daemon.send("POST", "/ingest/pingdom", &headers, body.as_bytes())
+    };
+    assert_eq!(send("one", now, "DOWN").json()["alerts"], 1);
+    assert_eq!(send("two", now, "UP").json()["alerts"], 1);
+    assert_eq!(send("one", now, "DOWN").json()["duplicate"], true);
+    assert_eq!(send("three", now - 400, "DOWN").status, 401);
+    assert_eq!(becomes(&daemon, "resolved")["count"], 1);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for part in bytes.chunks(3) {
+        let bits = part.iter().fold(0_u32, |bits, it| bits << 8 | u32::from(*it));
+        let bits = bits << (8 * (3 - part.len()));
+        for place in 0..=part.len() {
+            text.push(char::from(LETTERS[(bits >> (18 - 6 * place)) as usize & 63]));
+        }
+    }
+    text + &"=".repeat((3 - bytes.len() % 3) % 3)
+}
