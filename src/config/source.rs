@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// Names that have a meaning of their own.
 const TAKEN: [&str; 2] = ["alertmanager", "guess"];
+/// A source that needs no mapping.
+const READ_AT_THE_DOOR: &str = "cloudevents";
 /// The most labels or annotations of one mapping.
 const PAIRS_MAX: usize = 64;
 /// How old a signed time may be, unless told: five minutes, as with Slack and Stripe.
@@ -33,6 +35,8 @@ pub(super) fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
             reader.report(node.place, Code::BadValue, message);
             Mapping::default()
         }
+        // The door reads these events itself; a declaration may add no more than a proof.
+        (None, None) if rule.name == READ_AT_THE_DOOR => Mapping::default(),
         (None, like) => {
             let (name, place) = like.unwrap_or((rule.name.clone(), fields.place));
             built_in::mapping(&name).unwrap_or_else(|| {

@@ -95,7 +95,7 @@ pub(super) async fn post(door: &Door, headers: &HeaderMap, body: &[u8]) -> Respo
         if door.seen.has((&number.0, &number.1)) || !numbers.insert(number) {
             continue;
         }
-        match known.as_ref().map(|it| it.mapper.as_ref()) {
+        match known.as_ref().filter(|it| it.has_mapping).map(|it| it.mapper.as_ref()) {
             None => entries.extend(self::entries(&event, now)),
             Some(Ok(mapper)) => match mapper.map(&event, &webhook::texts_of(headers)) {
                 Ok(found) => entries.extend(found),

@@ -11,7 +11,7 @@ use super::{
 use crate::config;
 use crate::domain::event::RejectedAlert;
 use crate::domain::rules::RuleSet;
-use crate::domain::source::{Proof, Quota, Source};
+use crate::domain::source::{Mapping, Proof, Quota, Source};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -37,6 +37,8 @@ type Declared = (Arc<RuleSet>, BTreeMap<String, Arc<Known>>);
 /// A source, ready to work.
 pub(super) struct Known {
     pub(super) mapper: Result<Mapper, String>,
+    /// Whether somebody wrote a mapping for it.
+    pub(super) has_mapping: bool,
     /// How a sender shows that he may send, and the secret; empty = it cannot be read.
     pub(super) proof: Option<(Proof, String)>,
     pub(super) quota: Option<Quota>,
@@ -55,7 +57,8 @@ fn known(source: &Source) -> (String, Arc<Known>) {
         (proof, secret)
     });
     let mapper = Mapper::compile(&source.map);
-    (name, Arc::new(Known { mapper, proof, quota: source.quota }))
+    let has_mapping = source.map != Mapping::default();
+    (name, Arc::new(Known { mapper, has_mapping, proof, quota: source.quota }))
 }
 
 impl Sources {

@@ -294,3 +294,22 @@ fn the_sdk_of_opsgenie_pings() {
     let found = daemon.get("/api/v1/heartbeats/backup");
     assert_eq!(found["state"], "up", "{found}");
 }
+
+#[test]
+fn cloudevents_may_need_a_proof_and_no_mapping() {
+    let folder = TempDir::new().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "a-key").unwrap();
+    let daemon = Daemon::start(&format!(
+        "sources: [{{name: cloudevents, token: {{file: '{}'}}}}]\n",
+        secret.display()
+    ));
+    let event = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "alert.fired"});
+    let send = |token: &str| {
+        let headers = [("content-type", "application/cloudevents+json"), ("authorization", token)];
+        let body = event.to_string();
+        daemon.send("POST", "/ingest/cloudevents", &headers, body.as_bytes()).status
+    };
+    assert_eq!((send("Bearer other"), send("Bearer a-key")), (401, 200));
+    the_alert(&daemon, "firing");
+}
