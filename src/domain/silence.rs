@@ -352,7 +352,9 @@ impl State {
                 written == silence
             };
             if !self.silences.get(&id).is_some_and(same) {
-                self.silences.insert(id.clone(), silence);
+                // What it did stays known while the file around it is edited.
+                let alert_count = self.silences.get(&id).map_or(0, |it| it.alert_count);
+                self.silences.insert(id.clone(), Silence { alert_count, ..silence });
                 self.touch(now, ObjectKey::Silence(id.clone()));
                 concerned.insert(id);
             }

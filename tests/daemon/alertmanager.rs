@@ -155,3 +155,69 @@ fn inhibition_is_as_in_a_real_alertmanager() {
         });
     }
 }
+
+/// What becomes of silences that are changed, step by step: whether the id stays, and the states.
+fn history_of_changes(address: std::net::SocketAddr) -> Vec<String> {
+    let headers = [("content-type", "application/json")];
+    let now = jiff::Timestamp::now();
+    let hours = |it: i64| format!("{:.3}", now + jiff::SignedDuration::from_hours(it));
+    let mut history = Vec::new();
+    let post = |silence: &Value| -> (u16, String) {
+        let body = silence.to_string();
+        let path = "/api/v2/silences";
+        let reply = http::send(address, "POST", path, &headers, body.as_bytes()).unwrap();
+        let id = serde_json::from_str::<Value>(&reply.body).ok();
+        let id = id.and_then(|it| it["silenceID"].as_str().map(str::to_owned));
+        (reply.status, id.unwrap_or_default())
+    };
+    let get = |id: &str| -> Value {
+        let path = format!("/api/v2/silence/{id}");
+        let reply = http::send(address, "GET", &path, &[], b"").unwrap();
+        serde_json::from_str(&reply.body).unwrap_or_default()
+    };
+    let end = |id: &str| -> u16 {
+        let path = format!("/api/v2/silence/{id}");
+        http::send(address, "DELETE", &path, &[], b"").unwrap().status
+    };
+    let changes: [(&str, &str, Value); 6] = [
+        ("a longer end", "endsAt", json!(hours(5))),
+        ("another comment", "comment", json!("other")),
+        ("another start", "startsAt", json!(hours(2))),
+        ("a start in the past", "startsAt", json!(hours(-2))),
+        ("an end in the past", "endsAt", json!(hours(-1))),
+        ("other matchers", "matchers", json!([{"name": "a", "value": "z", "isRegex": false}])),
+    ];
+    for (kind, starts) in [("active", hours(-1)), ("pending", hours(1)), ("expired", hours(-1))] {
+        for (what, field, value) in &changes {
+            let mut silence = json!({
+                "matchers": [{"name": "a", "value": "b", "isRegex": false, "isEqual": true}],
+                "startsAt": starts, "endsAt": hours(4), "createdBy": "ann", "comment": "work",
+            });
+            let (code, id) = post(&silence);
+            assert_eq!(code, 200);
+            if kind == "expired" {
+                history.push(format!("ended: {}", end(&id)));
+            }
+            silence = get(&id);
+            silence[*field] = value.clone();
+            let (code, new_id) = post(&silence);
+            let same = new_id == id;
+            let states = [&id, &new_id].map(|it| get(it)["status"]["state"].clone());
+            history.push(format!("{kind}, {what}: {code}, same {same}, {states:?}"));
+        }
+    }
+    let unknown = "2f3f4a5c-0000-4000-8000-000000000000";
+    let foreign = json!({
+        "id": unknown, "matchers": [{"name": "a", "value": "b", "isRegex": false}],
+        "startsAt": hours(0), "endsAt": hours(1), "createdBy": "ann", "comment": "",
+    });
+    history.push(format!("unknown: {}", post(&foreign).0));
+    history
+}
+
+#[test]
+fn changed_silences_are_as_in_a_real_alertmanager() {
+    let daemon = Daemon::start("");
+    let real = alertmanager(daemon.folder.path(), "http://127.0.0.1:9/");
+    assert_eq!(history_of_changes(daemon.address), history_of_changes(real.address));
+}

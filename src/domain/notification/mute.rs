@@ -2,7 +2,7 @@
 
 use super::{Notification, NotificationId, NotificationState};
 use crate::domain::State;
-use crate::domain::incident::{Incident, IncidentId};
+use crate::domain::incident::{IncidentId, IncidentState};
 use crate::domain::rules::{Occasion, Route};
 use crate::domain::time_interval::{self, TimeIntervals};
 use jiff::Timestamp;
@@ -93,15 +93,17 @@ impl State {
         }
     }
 
-    /// Whether a notification that was held back need not be sent: its incident is over.
+    /// Whether a notification that was held back need not be sent: its incident is over, or somebody
+    /// looks after what it would say is open.
     pub(super) fn is_moot(&self, id: NotificationId) -> bool {
         let Some(notification) = self.notifications.get(&id) else { return false };
         let is_held = notification.muted.is_some() && notification.attempts == 0;
-        let is_active = |it: IncidentId| {
-            self.incidents.get(&it).is_some_and(|it: &Incident| it.state.is_active())
-        };
-        is_held
-            && notification.occasion != Occasion::Resolved
-            && notification.incident.is_some_and(|it| !is_active(it))
+        let state = notification.incident.map(|it| self.incidents.get(&it).map(|it| it.state));
+        match (notification.occasion, state) {
+            _ if !is_held => false,
+            (Occasion::Resolved, _) | (_, None) => false,
+            (Occasion::Opened, Some(state)) => state != Some(IncidentState::Open),
+            (_, Some(state)) => !state.is_some_and(IncidentState::is_active),
+        }
     }
 }
