@@ -32,6 +32,7 @@ mod source;
 mod step;
 mod time_interval;
 mod watch;
+mod watched;
 mod yaml;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use rule_test::{
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};
+pub use watched::{Credentials, HeartbeatOut, PrometheusServer, read_prometheus_configuration};
 
 use crate::domain::rules::{Mode, RuleSet, SecretText};
 use files::Files;
@@ -76,6 +78,10 @@ pub struct Settings {
     pub tokens: Vec<Token>,
     /// Destinations that http steps may reach.
     pub http_allow: Vec<String>,
+    /// Servers that are asked what fires.
+    pub prometheus: Vec<PrometheusServer>,
+    /// The watch outside that is told that we live.
+    pub heartbeat_out: Option<HeartbeatOut>,
     /// The version that `/api/v2/status` reports, because amtool compares it with its own.
     pub alertmanager_version: String,
 }

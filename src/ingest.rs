@@ -25,6 +25,7 @@ mod orders;
 mod pagerduty_changes;
 mod pagerduty_events;
 mod payload;
+mod poll;
 mod quota;
 mod seen;
 mod signature;
@@ -34,6 +35,7 @@ mod webhook;
 pub use heartbeat::{clean as clean_output, read_address as read_ping};
 pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
+pub use poll::{begin as begin_polling, client as http_client, read_polled_alerts};
 
 use crate::domain::change::ReceivedChange;
 use crate::domain::event::{AlertBatch, ChangeBatch, Ends, Event, ReceivedAlert, RejectedAlert};
@@ -72,6 +74,8 @@ pub struct Door {
     sources: webhook::Sources,
     keys: Keys,
     seen: seen::Seen,
+    /// Told when a sender says that something is over.
+    ended: tokio::sync::Notify,
     /// Where the steady clock began.
     opened_at: Instant,
 }
@@ -219,6 +223,7 @@ impl Door {
             sources: webhook::Sources::default(),
             keys,
             seen: seen::Seen::new(),
+            ended: tokio::sync::Notify::new(),
             opened_at: Instant::now(),
         }
     }
@@ -242,9 +247,16 @@ impl Door {
                 self.metrics.alerts_received(source, count as u64);
                 is_counted = true;
             }
+            let now = Timestamp::now();
+            let has_ended = delivery.alerts.iter().any(|it| !it.fires_at(now));
             let rejected = delivery.rejected.clone();
             match self.append(source, delivery).await {
-                Ok(()) => return Ok(rejected),
+                Ok(()) => {
+                    if has_ended {
+                        self.ended.notify_waiters();
+                    }
+                    return Ok(rejected);
+                }
                 Err(SubmitError::Overloaded) if began.elapsed() + wait < HOLD_MAX => {
                     tokio::time::sleep(wait + jitter(wait)).await;
                     wait = (wait * 2).min(PAUSE_MAX);

@@ -7,5 +7,6 @@ pub mod metrics;
 mod process;
 
 pub use gauges::Gauges;
+pub use heard::PollHealth;
 pub use logging::{LogFormat, start_logging};
 pub use metrics::{Metrics, Silences};

@@ -41,6 +41,8 @@ mod intake;
 mod karma;
 #[path = "daemon/kill.rs"]
 mod kill;
+#[path = "daemon/polling.rs"]
+mod polling;
 #[path = "daemon/prometheus.rs"]
 mod prometheus;
 #[path = "daemon/reload.rs"]

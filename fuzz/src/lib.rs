@@ -26,7 +26,7 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("alerta", read_alerta),
     ("any_webhook", read_any_webhook),
     ("cloudevents", read_cloudevents),
@@ -38,6 +38,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("opsgenie", read_opsgenie),
     ("pagerduty_change", read_pagerduty_change),
     ("pagerduty_event", read_pagerduty_event),
+    ("polled_alerts", read_polled_alerts),
     ("posted_alerts", read_posted_alerts),
     ("posted_silence", read_posted_silence),
     ("query", read_query),
@@ -87,6 +88,18 @@ pub fn read_pagerduty_event(bytes: &[u8]) {
         assert_eq!(delivery.alerts.len() + delivery.rejected.len(), 1);
         check_delivery(&delivery);
     }
+}
+
+/// The answer of a polled Prometheus, and what its configuration says of its labels.
+pub fn read_polled_alerts(bytes: &[u8]) {
+    let external = Labels::from_pairs([("cluster", "eu")]);
+    if let Ok(listing) = ingest::read_polled_alerts(bytes, &external, now()) {
+        for alert in &listing.alerts {
+            assert!(alert.labels.get("cluster").is_some(), "an external label is missing");
+            assert!(alert.active_at.is_none_or(|it| it <= now()));
+        }
+    }
+    drop(config::read_prometheus_configuration(text(bytes)));
 }
 
 /// A ping: the end of its address, the id of its run, and its body, each on a line.

@@ -6,6 +6,7 @@ use super::routes::{Answer, Operation};
 use crate::config::Role;
 use crate::domain::Stop;
 use crate::domain::rules::Mode;
+use crate::telemetry::PollHealth;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -63,7 +64,22 @@ struct StatusView {
     alerts: usize,
     incidents: usize,
     store: StoreView,
+    prometheus: Vec<PolledView>,
     token_needed: bool,
+}
+
+/// How polling a Prometheus goes.
+#[derive(Clone, Debug, Serialize)]
+struct PolledView {
+    name: String,
+    last_success_at: Option<Timestamp>,
+    error: Option<String>,
+    alerts: usize,
+}
+
+fn view_poll((name, health): (String, PollHealth)) -> PolledView {
+    let PollHealth { last_success_at, error, alerts } = health;
+    PolledView { name, last_success_at, error, alerts }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -94,6 +110,7 @@ async fn status(State(context): State<Context>) -> Json<StatusView> {
             disk_bytes: health.store.disk_bytes,
             free_bytes: health.store.free_bytes,
         },
+        prometheus: context.metrics.polls().into_iter().map(view_poll).collect(),
         token_needed: !context.access.tokens.is_empty(),
     }))
 }
@@ -161,11 +178,13 @@ mod tests {
             alerts: 1,
             incidents: 1,
             store: StoreView { engine: "sled", disk_bytes: 1, free_bytes: 2 },
+            prometheus: vec![view_poll(("prod".to_owned(), PollHealth::default()))],
             token_needed: false,
         };
         let json = serde_json::to_value(view).unwrap();
         assert_schema("Status", &json);
         assert_schema("StoreHealth", &json["store"]);
+        assert_schema("PolledServer", &json["prometheus"][0]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The command `serve`: the daemon, put together.
 
+mod outward;
+
 use super::{check, output};
 use crate::act::{self, Performer};
 use crate::api::{self, Access, Reloader, ResolvedToken, alertmanager};
@@ -139,8 +141,10 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
         started_at,
     };
     metrics.stand_as_alertmanager(&settings.alertmanager_version);
+    let door = Arc::new(ingest::Door::new(handle.clone(), metrics.clone(), keys));
+    let outward = outward::begin(&settings, &door, &handle, &metrics)?;
     let doors = vec![
-        ingest::routes(Arc::new(ingest::Door::new(handle.clone(), metrics, keys))),
+        ingest::routes(door),
         alertmanager::routes(Arc::new(alertmanager::Context {
             handle: handle.clone(),
             version: settings.alertmanager_version.clone(),
@@ -156,6 +160,7 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
     api::serve(listener, api::assemble(context, doors), stopping.cancelled_owned()).await?;
     reloading.abort();
     snapshots.abort();
+    outward.iter().for_each(tokio::task::JoinHandle::abort);
     let last = take_snapshot(&handle, snapshots_of(&settings));
     if tokio::time::timeout(SNAPSHOT_TIMEOUT, last).await.is_err() {
         tracing::warn!("there is no time for a snapshot");

@@ -7,6 +7,7 @@ use super::notification::address;
 use super::reader::{Reader, Source};
 use super::rule_files::LISTS;
 use super::secret;
+use super::watched;
 use super::yaml::{Node, Value, parse};
 use super::{Checked, Role, SETTINGS_FILE, Settings, Token};
 use crate::domain::rules::Mode;
@@ -30,6 +31,8 @@ impl Default for Settings {
             mode: Mode::Act,
             tokens: Vec::new(),
             http_allow: Vec::new(),
+            prometheus: Vec::new(),
+            heartbeat_out: None,
             alertmanager_version: "0.25.0".to_owned(),
         }
     }
@@ -91,8 +94,13 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, settings: &mut Settin
     if let Some(node) = filled(&mut fields, "http_allow") {
         settings.http_allow = http_allow(reader, node);
     }
-    fields.later(reader, "prometheus");
-    fields.later(reader, "heartbeat_out");
+    if let Some(node) = filled(&mut fields, "prometheus") {
+        let servers = reader.list(node).iter();
+        settings.prometheus = servers.filter_map(|it| watched::server(reader, it)).collect();
+    }
+    if let Some(node) = filled(&mut fields, "heartbeat_out") {
+        settings.heartbeat_out = watched::heartbeat_out(reader, node);
+    }
     fields.finish(reader);
     if let (Err(reason), Some(node)) = (settings.validate(), listen_node) {
         reader.report(node.place, Code::Unsafe, reason);

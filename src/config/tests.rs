@@ -281,8 +281,8 @@ fn settings_that_are_wrong_are_found_with_their_place() {
         ("http_allow: ['127.0.0.1:8080', 'host:80', '[::1]:80']", ""),
         ("http_allow: ['http://x']", "WK0120 1:14"),
         ("http_allow: ['x']", "WK0120 1:14"),
-        ("prometheus: [{}]", "WK0107 1:1"),
-        ("heartbeat_out: {}", "WK0107 1:1"),
+        ("prometheus: [{name: a}]", "WK0104 1:14"),
+        ("heartbeat_out: {}", "WK0104 1:16"),
         ("a: 1\n---\nb: 2\n", "WK0103 1:1|WK0102 3:1"),
     ];
     compare(&cases, |it| read_settings_text(it).findings);

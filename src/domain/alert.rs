@@ -213,6 +213,12 @@ impl State {
             Some(known) => *known = report,
             None => alert.reports.push(report),
         }
+        if !word.firing {
+            // A word that ran out, and counts only because its source could not speak, weighs
+            // nothing against one that says that it is over.
+            let ran_out = |it: &&mut Report| it.expires_at.is_some_and(|at| at <= now);
+            alert.reports.iter_mut().filter(ran_out).for_each(|it| it.firing = false);
+        }
         alert.take_texts(now, received, word.firing);
         if alert.state == AlertState::Firing {
             alert.count += u32::from(planted::is(Bug::DuplicateCounted));

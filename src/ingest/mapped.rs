@@ -79,7 +79,7 @@ impl Mapped {
     }
 }
 
-fn pairs_of(pairs: &BTreeMap<String, String>) -> Value<'_> {
+pub(super) fn pairs_of(pairs: &BTreeMap<String, String>) -> Value<'_> {
     let pairs = pairs.iter();
     Value::Pairs(pairs.map(|(name, text)| (text_of(name), Value::Text(text_of(text)))).collect())
 }

@@ -1,27 +1,94 @@
-//! What is counted of those who must be heard from.
+//! What is counted of those who must be heard from, and of those who must hear from us.
 
-use super::metrics::register;
+use super::metrics::{Metrics, register};
 use crate::domain::heartbeat::Signal;
-use prometheus::{IntCounterVec, Opts, Registry};
+use jiff::Timestamp;
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-/// Signs of life.
+/// How polling a server went last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PollHealth {
+    /// When it last went well.
+    pub last_success_at: Option<Timestamp>,
+    /// Why the last poll failed; `None` = it did not.
+    pub error: Option<String>,
+    /// How many alerts fired there when it last went well.
+    pub alerts: usize,
+}
+
+/// Signs of life, polls, and what is told to the outer watch.
 pub(super) struct Heard {
     pings: IntCounterVec,
+    polls: IntCounterVec,
+    up: IntGaugeVec,
+    out: IntCounterVec,
+    health: Mutex<BTreeMap<String, PollHealth>>,
 }
 
 impl Heard {
     pub(super) fn new(registry: &Registry) -> Self {
-        let name = "watchkeeper_heartbeat_pings_total";
-        let options = Opts::new(name, "Signs of life, by what they say");
-        let pings = register(registry, IntCounterVec::new(options, &["signal"]));
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let pings = counter(
+            "watchkeeper_heartbeat_pings_total",
+            "Signs of life, by what they say",
+            &["signal"],
+        );
         for signal in Signal::WORDS {
             pings.with_label_values(&[signal]).inc_by(0);
         }
-        Self { pings }
+        let polls = counter(
+            "watchkeeper_prometheus_polls_total",
+            "Questions to polled servers",
+            &["server", "outcome"],
+        );
+        let up = Opts::new("watchkeeper_prometheus_up", "1 if the last poll of it went well");
+        let up = register(registry, IntGaugeVec::new(up, &["server"]));
+        let out = counter(
+            "watchkeeper_heartbeat_out_total",
+            "Words to the outer watch, and those that were withheld because ours did not go round",
+            &["outcome"],
+        );
+        for outcome in ["sent", "failed", "withheld"] {
+            out.with_label_values(&[outcome]).inc_by(0);
+        }
+        Self { pings, polls, up, out, health: Mutex::default() }
     }
 
     /// Counts a sign of life.
     pub(super) fn pinged(&self, signal: Signal) {
         self.pings.with_label_values(&[signal.as_str()]).inc();
+    }
+}
+
+impl Metrics {
+    /// Notes how polling a server went: how many alerts fire there, or why it failed.
+    pub fn polled(&self, server: &str, result: Result<usize, String>) {
+        let heard = self.heard();
+        let outcome = if result.is_ok() { "ok" } else { "failed" };
+        heard.polls.with_label_values(&[server, outcome]).inc();
+        heard.up.with_label_values(&[server]).set(i64::from(result.is_ok()));
+        let mut health = heard.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = health.entry(server.to_owned()).or_default();
+        match result {
+            Ok(alerts) => {
+                *health =
+                    PollHealth { last_success_at: Some(Timestamp::now()), error: None, alerts };
+            }
+            Err(error) => health.error = Some(error),
+        }
+    }
+
+    /// How polling goes, by server.
+    pub fn polls(&self) -> BTreeMap<String, PollHealth> {
+        self.heard().health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a word to the outer watch: `sent`, `failed` or `withheld`.
+    pub fn told_outer_watch(&self, outcome: &str) {
+        self.heard().out.with_label_values(&[outcome]).inc();
     }
 }

@@ -145,6 +145,10 @@ impl Metrics {
         }
     }
 
+    pub(super) fn heard(&self) -> &Heard {
+        &self.inner.heard
+    }
+
     /// Counts alerts that a source delivered.
     pub fn alerts_received(&self, source: &str, count: u64) {
         let source = self.inner.bounded("source", source);

@@ -78,9 +78,18 @@ groups:
         labels: {severity: critical}
         annotations: {summary: the shop does not answer}
 ";
+    prometheus_at(local(free_port()), folder, &configuration, alerts)
+}
+
+/// Starts a Prometheus with this configuration and these rules; again on the data of one before.
+pub(crate) fn prometheus_at(
+    address: SocketAddr,
+    folder: &Path,
+    configuration: &str,
+    alerts: &str,
+) -> Neighbour {
     fs::write(folder.join("prometheus.yml"), configuration).unwrap();
     fs::write(folder.join("alerts.yml"), alerts).unwrap();
-    let address = local(free_port());
     let mut command = Command::new("prometheus");
     command
         .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))

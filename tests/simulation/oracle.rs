@@ -126,6 +126,10 @@ impl Oracle {
             None => Alert { fingerprint, words: Vec::new(), firing: false, begun: 0 },
         };
         alert.words.retain(|it| &*it.source != source);
+        if !firing {
+            let ran_out = |it: &&mut Word| it.ends.is_some_and(|at| at <= now);
+            alert.words.iter_mut().filter(ran_out).for_each(|it| it.firing = false);
+        }
         alert.words.push(Word { source: source.into(), firing, ends });
         let fires = alert.words.iter().any(|it| it.firing);
         alert.begun += u64::from(fires && !alert.firing);

@@ -41,8 +41,8 @@ impl Alert {
             self.annotations = received.annotations.clone();
             self.updated_at = now;
         }
-        let tells_link = tells || !received.generator_url.is_empty();
-        if tells_link && self.generator_url != received.generator_url {
+        // Not every source knows of a link; one that does is heard.
+        if !received.generator_url.is_empty() && self.generator_url != received.generator_url {
             self.generator_url = received.generator_url.clone();
         }
     }

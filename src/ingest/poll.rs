@@ -1,0 +1,335 @@
+//! Asks Prometheus servers what fires, so that what was missed, or went stale, is put right.
+//!
+//! A poll's answer is a delivery of a source named after the server. An alert that the source holds
+//! and that is not in two answers any more is over for this source, and for it alone. A server that
+//! started anew does not know yet what fires: what it told before is left to run out, or to be told
+//! again, until it has settled.
+
+mod answer;
+
+use super::{Door, jitter};
+use crate::config::{self, Credentials, PrometheusServer};
+use crate::domain::event::{Ends, ReceivedAlert};
+use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::{State, later};
+pub use answer::read as read_polled_alerts;
+use answer::{Listed, Listing};
+use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Client, RequestBuilder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// The time for one request, from beginning to end.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// The longest answer about the server itself that is read, in bytes.
+const STATUS_BYTES_MAX: usize = 4 << 20;
+/// So many answers without an alert mean that it is over.
+const ABSENCES: u32 = 2;
+/// How long after its start a server may not know what fires, in seconds: as long as it looks
+/// back for the samples of before.
+const SETTLE_SECONDS: i64 = 300;
+/// How long an answer's word lasts at least, in seconds: longer than a server takes to settle.
+const WORD_SECONDS_MIN: u32 = 900;
+/// How often we look whether there was a gap, or something ended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Begins to poll; each server for ever.
+pub fn begin(
+    door: &Arc<Door>,
+    servers: &[PrometheusServer],
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let client = client()?;
+    let poller = |server: &PrometheusServer| Poller {
+        door: door.clone(),
+        server: server.clone(),
+        client: client.clone(),
+        labels: server.external_labels.clone(),
+        started_at: None,
+        is_well: None,
+        absences: BTreeMap::new(),
+    };
+    Ok(servers.iter().map(|it| tokio::spawn(poller(it).run())).collect())
+}
+
+/// A client that follows no redirect and asks no proxy.
+pub fn client() -> Result<Client, String> {
+    let builder = || {
+        Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(TIMEOUT)
+            .user_agent(concat!("watchkeeper/", env!("CARGO_PKG_VERSION")))
+    };
+    // A machine without certificates can still reach plain HTTP.
+    let made = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+    made.map_err(|error| format!("cannot make an HTTP client: {error}"))
+}
+
+/// What is known of a server.
+struct Poller {
+    door: Arc<Door>,
+    server: PrometheusServer,
+    client: Client,
+    /// What it adds to its alerts' labels; `None` = not known yet.
+    labels: Option<Labels>,
+    /// When it started.
+    started_at: Option<Timestamp>,
+    /// Whether the last poll went well.
+    is_well: Option<bool>,
+    /// In how many answers an alert that we hold was missing.
+    absences: BTreeMap<Fingerprint, u32>,
+}
+
+impl Poller {
+    async fn run(mut self) {
+        loop {
+            let gap = self.gap();
+            let name = self.server.name.clone();
+            let result = self.poll().await;
+            let is_well = result.is_ok();
+            match &result {
+                Ok(count) if self.is_well != Some(true) => {
+                    tracing::info!(server = name, alerts = count, "polling goes well");
+                }
+                Err(error) if self.is_well != Some(false) => {
+                    tracing::warn!(server = name, error, "the server cannot be polled");
+                }
+                Ok(_) | Err(_) => {}
+            }
+            self.is_well = Some(is_well);
+            self.door.metrics.polled(&name, result);
+            self.rest(gap).await;
+        }
+    }
+
+    /// What tells that there was a time in which nobody could speak to us.
+    fn gap(&self) -> Option<Timestamp> {
+        self.door.handle.peek(|state| state.memory.hold_until)
+    }
+
+    /// Waits for the next poll: after a gap, or when another source says that something is over, it
+    /// comes at once.
+    async fn rest(&self, gap: Option<Timestamp>) {
+        let every = Duration::from_secs(self.server.poll_every_seconds.into());
+        let mut due = Instant::now() + every.saturating_sub(jitter(every) / 2);
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.gap() != gap {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+                () = self.door.ended.notified() => due = due.min(Instant::now() + LOOK_EVERY),
+            }
+        }
+    }
+
+    /// Asks once. Returns how many alerts fire.
+    async fn poll(&mut self) -> Result<usize, String> {
+        let asked_at = Timestamp::now();
+        self.look_at_server(asked_at).await?;
+        let body = self.ask("/api/v1/alerts", ANSWER_BYTES_MAX).await?;
+        let labels = self.labels.clone().unwrap_or_default();
+        let listing = answer::read(&body, &labels, asked_at)?;
+        let lead = self.server.poll_every_seconds.saturating_mul(4).max(WORD_SECONDS_MIN);
+        let ends = later(asked_at, lead.into());
+        let held = self.door.handle.peek(|state| held_by(state, &self.server.name, &listing));
+        let mut alerts = firing(&listing.alerts, &held, asked_at, ends);
+        let over = self.over(&listing.alerts, &held, asked_at);
+        alerts.extend(over.into_iter().map(|it| it.says_over(asked_at)));
+        let count = listing.alerts.iter().filter(|it| it.is_firing).count();
+        let delivery = super::Delivery { alerts, rejected: listing.rejected, changes: Vec::new() };
+        self.door.append(&self.server.name, delivery).await.map_err(|it| it.to_string())?;
+        Ok(count)
+    }
+
+    /// Learns when the server started and what it adds to its alerts, where that is not known.
+    async fn look_at_server(&mut self, now: Timestamp) -> Result<(), String> {
+        let told = self.ask("/api/v1/status/runtimeinfo", STATUS_BYTES_MAX).await;
+        let started_at = match told.map(|it| answer::read_start(&it)) {
+            Ok(Some(at)) => Some(at),
+            // It does not tell. One that could not be reached may have started anew.
+            _ if self.is_well == Some(true) => self.started_at,
+            _ => Some(now),
+        };
+        if started_at != self.started_at {
+            self.started_at = started_at;
+            self.absences.clear();
+            self.labels.clone_from(&self.server.external_labels);
+        }
+        if self.labels.is_some() {
+            return Ok(());
+        }
+        let hint = "say `external_labels` of this server in the settings, `{}` if it has none";
+        let body = self.ask("/api/v1/status/config", STATUS_BYTES_MAX).await;
+        let read = body.and_then(|it| answer::read_configuration(&it));
+        let (labels, relabels) =
+            read.map_err(|error| format!("its external labels are not known: {error}; {hint}"))?;
+        if relabels {
+            let server = &self.server.name;
+            tracing::warn!(
+                server,
+                "`alert_relabel_configs` are not known to polling: alerts whose labels they change count twice"
+            );
+        }
+        self.labels = Some(labels);
+        Ok(())
+    }
+
+    /// The alerts that are over for this source, because two answers did not have them.
+    fn over<'h>(&mut self, listed: &[Listed], held: &'h Held, now: Timestamp) -> Vec<&'h Known> {
+        let is_firing: BTreeSet<Fingerprint> =
+            listed.iter().filter(|it| it.is_firing).map(|it| it.labels.fingerprint()).collect();
+        let is_pending: BTreeSet<Fingerprint> =
+            listed.iter().filter(|it| !it.is_firing).map(|it| it.labels.fingerprint()).collect();
+        let started_at = self.started_at.unwrap_or(now);
+        let is_settled = later(started_at, SETTLE_SECONDS) <= now;
+        let mut absences = BTreeMap::new();
+        let mut over = Vec::new();
+        for (fingerprint, known) in held.iter().filter(|(_, it)| it.told_at.is_some()) {
+            let told_before_start = known.told_at.is_some_and(|it| it < started_at);
+            let may_not_know = !is_settled || is_pending.contains(fingerprint);
+            if is_firing.contains(fingerprint) || told_before_start && may_not_know {
+                continue;
+            }
+            let count = self.absences.get(fingerprint).map_or(1, |it| it + 1);
+            // Where another source has said so already, one answer is enough.
+            let is_said = known.over_at >= known.told_at;
+            if count >= ABSENCES || is_said {
+                over.push(known);
+            }
+            absences.insert(*fingerprint, count);
+        }
+        self.absences = absences;
+        over
+    }
+
+    async fn ask(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let request = self.client.get(format!("{}{path}", self.server.url));
+        let request = self.with_credentials(request)?;
+        let answer = request.send().await.map_err(|it| reason(&it.without_url()))?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(format!("{path} was answered with status `{}`", status.as_u16()));
+        }
+        let mut body = Vec::new();
+        let mut chunks = answer.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.map_err(|it| reason(&it.without_url()))?);
+            if body.len() > bytes_max {
+                return Err(format!("{path} was answered with more than {bytes_max} bytes"));
+            }
+        }
+        Ok(body)
+    }
+
+    fn with_credentials(&self, request: RequestBuilder) -> Result<RequestBuilder, String> {
+        let read = |it| config::read_secret(&self.server.name, it).map_err(|it| it.to_string());
+        Ok(match &self.server.credentials {
+            None => request,
+            Some(Credentials::Bearer(token)) => request.bearer_auth(read(token)?),
+            Some(Credentials::Basic { username, password }) => {
+                request.basic_auth(username, Some(read(password)?))
+            }
+        })
+    }
+}
+
+/// The innermost cause: the outer ones only say that there is one.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// What we hold of the alerts that a server tells or told of.
+type Held = BTreeMap<Fingerprint, Known>;
+
+/// What we know of an alert.
+struct Known {
+    labels: Labels,
+    annotations: Labels,
+    identity: Option<Fingerprint>,
+    is_firing: bool,
+    /// When this server last told that it fires; `None` = its last word is another.
+    told_at: Option<Timestamp>,
+    /// When another source last said that it is over.
+    over_at: Option<Timestamp>,
+}
+
+impl Known {
+    fn says_over(&self, now: Timestamp) -> ReceivedAlert {
+        ReceivedAlert {
+            labels: self.labels.clone(),
+            annotations: self.annotations.clone(),
+            starts_at: None,
+            ends: Ends::At(now),
+            generator_url: "".into(),
+            identity: self.identity,
+        }
+    }
+}
+
+/// Looks up what a source says to fire, and what is in its answer.
+fn held_by(state: &State, source: &str, listing: &Listing) -> Held {
+    let listed: BTreeSet<Fingerprint> =
+        listing.alerts.iter().map(|it| it.labels.fingerprint()).collect();
+    let mut held = Held::new();
+    for alert in state.alerts.values() {
+        let (own, others): (Vec<_>, Vec<_>) =
+            alert.reports.iter().partition(|it| *it.source == *source);
+        let told_at = own.iter().filter(|it| it.firing).map(|it| it.received_at).max();
+        if told_at.is_none() && !listed.contains(&alert.fingerprint) {
+            continue;
+        }
+        let over = others.iter().filter(|it| !it.firing).map(|it| it.received_at);
+        let is_own = alert.fingerprint == alert.labels.fingerprint();
+        let known = Known {
+            labels: alert.labels.clone(),
+            annotations: alert.annotations.clone(),
+            identity: (!is_own).then_some(alert.fingerprint),
+            is_firing: alert.state == crate::domain::alert::AlertState::Firing,
+            told_at,
+            over_at: over.max(),
+        };
+        held.insert(alert.fingerprint, known);
+    }
+    held
+}
+
+/// The alerts that fire, as a delivery. One that another source ended while we asked is left to the
+/// next answer.
+fn firing(
+    listed: &[Listed],
+    held: &Held,
+    asked_at: Timestamp,
+    ends: Timestamp,
+) -> Vec<ReceivedAlert> {
+    /// A watch's time and the wall clock's differ by less.
+    const CLOSE: SignedDuration = SignedDuration::from_millis(50);
+    let mut alerts = Vec::new();
+    for it in listed.iter().filter(|it| it.is_firing) {
+        let known = held.get(&it.labels.fingerprint());
+        if known.is_some_and(|it| it.over_at.is_some_and(|at| at + CLOSE >= asked_at)) {
+            continue;
+        }
+        // Its time is that of the condition; what it told by itself began when its `for` was over.
+        let is_new = known.is_none_or(|it| !it.is_firing);
+        alerts.push(ReceivedAlert {
+            labels: it.labels.clone(),
+            annotations: it.annotations.clone(),
+            starts_at: it.active_at.filter(|_| is_new),
+            ends: Ends::At(ends),
+            generator_url: "".into(),
+            identity: None,
+        });
+    }
+    alerts
+}
