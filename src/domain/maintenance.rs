@@ -53,7 +53,7 @@ impl MaintenanceRule {
             && (self.time_intervals.is_empty() || time_interval::contains(&self.time_intervals, at))
     }
 
-    /// The first moment after another at which [`MaintenanceRule::is_time`] may change.
+    /// The first moment after another at which `MaintenanceRule::is_time` may change.
     pub fn next_change(&self, after: Timestamp) -> Option<Timestamp> {
         let edges = [self.starts_at, self.ends_at].into_iter().flatten();
         let from = self.starts_at.map_or(after, |it| it.max(after));
