@@ -18,6 +18,8 @@ mod inhibition;
 pub mod label;
 pub mod maintenance;
 pub mod matcher;
+#[cfg(test)]
+mod merge_tests;
 pub mod notification;
 mod number;
 pub mod planted;

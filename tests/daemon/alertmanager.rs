@@ -221,3 +221,58 @@ fn changed_silences_are_as_in_a_real_alertmanager() {
     let real = alertmanager(daemon.folder.path(), "http://127.0.0.1:9/");
     assert_eq!(history_of_changes(daemon.address), history_of_changes(real.address));
 }
+
+/// Numbers that look like chance and are the same each time (xorshift64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn text(&mut self, letters: &[char], most: u64) -> String {
+        let count = 1 + self.below(most);
+        let letter = |chance: &mut Self| {
+            let index = usize::try_from(chance.below(letters.len() as u64)).unwrap();
+            letters[index]
+        };
+        (0..count).map(|_| letter(self)).collect()
+    }
+}
+
+#[test]
+fn fingerprints_of_ten_thousand_random_label_sets_are_those_of_a_real_alertmanager() {
+    const SETS: usize = 10_000;
+    let names: Vec<char> = ('a'..='z').chain(['_', 'A', 'Z']).collect();
+    let values: Vec<char> = "aZ0 9-_/.:{}=\"\\\n,äß字🦀\u{ff}".chars().collect();
+    let folder = tempfile::TempDir::new().unwrap();
+    let real = alertmanager(folder.path(), "http://127.0.0.1:9/");
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let headers = [("content-type", "application/json")];
+    for part in 0..SETS / 1000 {
+        let set = |number: usize| {
+            let mut labels: std::collections::BTreeMap<String, String> = (0..=chance.below(8))
+                .map(|_| (chance.text(&names, 12), chance.text(&values, 20)))
+                .collect();
+            labels.insert("number".to_owned(), (part * 1000 + number).to_string());
+            json!({"labels": labels, "annotations": {}})
+        };
+        let body = Value::from((0..1000).map(set).collect::<Vec<_>>()).to_string();
+        let reply =
+            http::send(real.address, "POST", "/api/v2/alerts", &headers, body.as_bytes()).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    let theirs = real.get("/api/v2/alerts");
+    let theirs = theirs.as_array().unwrap();
+    assert_eq!(theirs.len(), SETS);
+    for alert in theirs {
+        let pairs = alert["labels"].as_object().unwrap().iter();
+        let labels = watchkeeper::domain::label::Labels::from_pairs(
+            pairs.map(|(name, value)| (name, value.as_str().unwrap())),
+        );
+        assert_eq!(alert["fingerprint"], labels.fingerprint().to_string(), "{labels}");
+    }
+}
