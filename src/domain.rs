@@ -10,6 +10,7 @@ pub mod correlation;
 pub mod effect;
 pub mod event;
 pub mod execution;
+pub mod flapping;
 mod gap;
 pub mod heartbeat;
 mod hold;

@@ -58,6 +58,8 @@ pub(super) struct AlertView {
     inhibited_by: Option<Fingerprint>,
     maintenance: Vec<Arc<str>>,
     incident: Option<IncidentId>,
+    flapping_since: Option<Timestamp>,
+    held_until: Option<Timestamp>,
     count: u32,
     why: String,
 }
@@ -81,6 +83,8 @@ pub(super) fn view(alert: &Alert) -> AlertView {
         inhibited_by: alert.decision.inhibited_by().and_then(|it| it.source),
         maintenance: alert.decision.maintenance().to_vec(),
         incident: alert.incident,
+        flapping_since: alert.flapping_since(),
+        held_until: alert.held_until(),
         count: alert.count,
         why: explain::why_alert(alert),
     }

@@ -208,6 +208,9 @@ pub(super) fn why_alert(alert: &Alert) -> String {
         Disposition::InMaintenance => {
             format!("held back by the maintenance {}", alert.decision.maintenance().join(", "))
         }
+        Disposition::Flapping => {
+            format!("comes and goes; {incident} stays open for it: {}", why_grouped(alert))
+        }
         Disposition::Joined => format!("joined {incident}{}: {}", rule(), why_grouped(alert)),
         Disposition::Opened => format!("opened {incident}{}: {}", rule(), why_grouped(alert)),
         Disposition::Reopened => {
@@ -244,6 +247,9 @@ fn why_grouped(alert: &Alert) -> String {
             "it has the same rule and group, and was resolved only {} before",
             length(*resolved_seconds)
         ),
+        Some(Grouping::SameThing { alert }) => {
+            format!("the alert {alert} tells of the same thing with another severity")
+        }
         Some(Grouping::Moved { by }) => format!("{by} moved it there"),
     }
 }
@@ -263,6 +269,7 @@ fn explain_alert(alert: &Alert, incident: Option<&Incident>, around: &Around) ->
         stages.extend(around.executions.iter().map(objects::runbook_stage));
         stages.extend(around.notifications.iter().map(objects::notify_stage));
     }
+    stages.extend(holds::restless(alert));
     stages.extend(ended(alert));
     let left_out = if is_held {
         vec!["an alert that is held back is not correlated, and nobody is told of it".to_owned()]
@@ -303,6 +310,7 @@ fn correlated(alert: &Alert) -> Stage {
         | Disposition::Silenced
         | Disposition::Inhibited
         | Disposition::InMaintenance
+        | Disposition::Flapping
         | Disposition::Resolved
         | Disposition::Expired
         | Disposition::Rejected => format!("in {}", incident_name(alert)),
@@ -345,6 +353,7 @@ fn alternative(alert: &Alert) -> Option<String> {
         Grouping::First
         | Grouping::Returned
         | Grouping::SameGroup { .. }
+        | Grouping::SameThing { .. }
         | Grouping::Moved { .. } => None,
     }
 }

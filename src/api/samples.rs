@@ -64,6 +64,7 @@ pub(super) fn alert() -> Alert {
             rule: Some(rule("web", 7)),
             grouping: Some(Grouping::First),
         },
+        unrest: None,
         page: 1,
     }
 }

@@ -5,6 +5,7 @@ use super::expression::Names;
 use super::fields::Fields;
 use super::reader::Reader;
 use super::yaml::Node;
+use crate::domain::flapping::FlappingRule;
 use crate::domain::incident::Severity;
 use crate::domain::matcher::Matchers;
 use crate::domain::rules::{Correlation, PriorityRule, RuleRef};
@@ -15,6 +16,8 @@ pub(super) const TITLE: &str =
     "{{ labels.alertname }}{% if labels.service %} on {{ labels.service }}{% endif %}";
 /// The most labels to group by.
 const GROUP_BY_MAX: usize = 64;
+/// The most changes after which an alert flaps.
+const CHANGES_MAX: u64 = 1000;
 const GAP_SECONDS: u32 = 5 * 60;
 const MAX_SECONDS: u32 = 4 * 3600;
 const REOPEN_WITHIN_SECONDS: u32 = 15 * 60;
@@ -30,6 +33,9 @@ pub(super) fn built_in(name: &str) -> Correlation {
         title: TITLE.to_owned(),
         severity: None,
         reopen_within_seconds: REOPEN_WITHIN_SECONDS,
+        flapping: FlappingRule::default(),
+        hold_open_seconds: 0,
+        auto_resolve_seconds: 0,
     }
 }
 
@@ -47,6 +53,15 @@ pub(super) fn correlation(reader: &mut Reader<'_>, node: &Node) -> Option<Correl
     }
     if let Some(node) = fields.optional("incident") {
         incident(reader, node, &mut correlation);
+    }
+    if let Some(node) = fields.optional("flapping") {
+        flapping(reader, node, &mut correlation.flapping);
+    }
+    if let Some(node) = fields.optional("hold_open") {
+        correlation.hold_open_seconds = reader.duration(node);
+    }
+    if let Some(node) = fields.optional("auto_resolve") {
+        correlation.auto_resolve_seconds = reader.duration(node);
     }
     fields.optional("description").map(|it| reader.text(it));
     fields.later(reader, "topology");
@@ -116,6 +131,25 @@ fn incident(reader: &mut Reader<'_>, node: &Node, correlation: &mut Correlation)
     }
     if let Some(node) = fields.optional("reopen_within") {
         correlation.reopen_within_seconds = reader.duration(node);
+    }
+    fields.finish(reader);
+}
+
+fn flapping(reader: &mut Reader<'_>, node: &Node, rule: &mut FlappingRule) {
+    let Some(mut fields) = Fields::open(reader, node) else { return };
+    let mut count = |reader: &mut Reader<'_>, name| {
+        let node = fields.optional(name)?;
+        u32::try_from(reader.integer(node, 0, CHANGES_MAX)).ok()
+    };
+    let (start, stop) = (count(reader, "start_changes"), count(reader, "stop_changes"));
+    rule.start_changes = start.unwrap_or(rule.start_changes);
+    rule.stop_changes = stop.unwrap_or(rule.start_changes / 2);
+    if rule.start_changes > 0 && rule.stop_changes >= rule.start_changes {
+        let message = "`stop_changes` must be less than `start_changes`";
+        reader.report(node.place, Code::BadValue, message);
+    }
+    if let Some(node) = fields.optional("half_life") {
+        rule.half_life_seconds = reader.duration(node);
     }
     fields.finish(reader);
 }

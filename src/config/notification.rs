@@ -83,6 +83,8 @@ pub(super) fn occasion(reader: &mut Reader<'_>, node: &Node) -> Option<Occasion>
     let words = [
         Occasion::Opened,
         Occasion::Resolved,
+        Occasion::FlappingStarted,
+        Occasion::FlappingEnded,
         Occasion::Warned,
         Occasion::Breached,
         Occasion::ApprovalNeeded,

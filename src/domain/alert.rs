@@ -5,10 +5,11 @@ mod decision;
 pub use decision::{Decision, Disposition, Grouping, Held, Inhibitor};
 
 use super::event::{AlertBatch, Ends, ReceivedAlert};
+use super::flapping::Unrest;
 use super::incident::IncidentId;
 use super::label::{Fingerprint, Labels};
 use super::planted::{self, Bug};
-use super::{Closed, Count, Moved, ObjectKey, PAGE_ALERTS_MAX, State, later};
+use super::{Closed, Count, ObjectKey, PAGE_ALERTS_MAX, State, heartbeat, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -86,6 +87,9 @@ pub struct Alert {
     pub incident: Option<IncidentId>,
     /// What became of it, and why.
     pub decision: Decision,
+    /// How it came and went, once it was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrest: Option<Box<Unrest>>,
     /// The page of the store that it is written on, see [`super::State::pages`].
     pub page: u32,
 }
@@ -152,7 +156,7 @@ impl State {
         source: &Arc<str>,
         received: &ReceivedAlert,
     ) -> Disposition {
-        let word = self.make_plain(now, received);
+        let word = self.make_plain(now, source, received);
         let fingerprint = word.fingerprint;
         let was_firing = self.alerts.get(&fingerprint).map(|it| it.state == AlertState::Firing);
         let firing = self.note_word(now, source, received, &word);
@@ -169,22 +173,32 @@ impl State {
                 self.touch_alert(now, fingerprint);
                 Disposition::Resolved
             }
-            (None | Some(false), true) => {
+            (None, true) => {
                 self.begin_alert(now, fingerprint, &word);
                 self.decide(now, fingerprint)
+            }
+            (Some(false), true) => {
+                self.begin_alert(now, fingerprint, &word);
+                let resumed = self.resume(now, fingerprint);
+                let disposition = resumed.unwrap_or_else(|| self.decide(now, fingerprint));
+                self.count_change(now, fingerprint);
+                self.touch_alert(now, fingerprint);
+                disposition
             }
         }
     }
 
     /// Fills in the times that a source left out, as Alertmanager does.
-    fn make_plain(&self, now: Timestamp, received: &ReceivedAlert) -> Word {
+    fn make_plain(&self, now: Timestamp, source: &str, received: &ReceivedAlert) -> Word {
         let timeout = i64::from(self.rules.resolve_timeout_seconds.max(1));
         let (firing, ends_at) = match received.ends {
             // Our time counts whole milliseconds: what ended within this one is over, or it would wait
             // for its end like one that fell silent.
             Ends::At(at) => (at.as_millisecond() > now.as_millisecond(), Some(at)),
             Ends::Timeout => (true, Some(later(now, timeout))),
-            Ends::WhenTold => (true, None),
+            // A heartbeat that is down stays so until it is heard from.
+            Ends::WhenTold if source == heartbeat::SOURCE => (true, None),
+            Ends::WhenTold => (true, self.auto_resolves_at(now, &received.labels)),
         };
         let starts_at = received.starts_at.unwrap_or_else(|| ends_at.map_or(now, |it| it.min(now)));
         Word { fingerprint: received.fingerprint(), firing, starts_at, ends_at }
@@ -261,6 +275,7 @@ impl State {
                 rule: None,
                 grouping: None,
             },
+            unrest: None,
             page,
         };
         self.alerts.insert(fingerprint, Box::new(alert));
@@ -292,13 +307,10 @@ impl State {
             alert.state = state;
             alert.ends_at = Some(ended);
             alert.updated_at = now;
-            if let Some(incident) = alert.incident {
-                let moved = match state {
-                    AlertState::Expired => Moved::Expired,
-                    AlertState::Firing | AlertState::Resolved => Moved::Resolved,
-                };
-                self.member_ends(now, incident, fingerprint, moved);
-            }
+        }
+        self.count_change(now, fingerprint);
+        if !self.hold_open(now, fingerprint) {
+            self.end_hold(now, fingerprint);
         }
         self.touch_alert(now, fingerprint);
         match state {
@@ -309,13 +321,21 @@ impl State {
 
     /// An alert's time has come: a source's word runs out, or it need not be at hand any more.
     pub(super) fn alert_due(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        self.settle(now, fingerprint);
+        let is_forgotten = self.alert_wants(fingerprint).is_some_and(|it| it <= now);
         let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
         if alert.state != AlertState::Firing {
-            self.forget_alert(fingerprint);
+            if is_forgotten {
+                self.forget_alert(fingerprint);
+            } else {
+                self.touch_alert(now, fingerprint);
+            }
             return;
         }
+        // It may be looked at for another reason while nothing expires, because nobody watched.
+        let is_held = self.memory.hold_until.is_some_and(|it| it > now);
         for report in &mut alert.reports {
-            if report.expires_at.is_some_and(|it| it <= now) {
+            if !is_held && report.expires_at.is_some_and(|it| it <= now) {
                 report.firing = false;
             }
         }
@@ -373,5 +393,39 @@ mod tests {
             let alert = state.alerts.values().next().unwrap();
             assert_eq!(alert.state.as_str(), expected, "{nanoseconds}");
         }
+    }
+
+    #[test]
+    fn nothing_expires_in_a_gap_because_it_is_looked_at_for_another_reason() {
+        let mut state = State::default();
+        let begin: Timestamp = "2026-11-22T17:00:00Z".parse().unwrap();
+        let tell = |state: &mut State, seconds: i64, ends_in: i64| {
+            let now = later(begin, seconds);
+            let alert = ReceivedAlert {
+                labels: Labels::from_pairs([("alertname", "Down")]),
+                annotations: Labels::default(),
+                starts_at: Some(begin),
+                ends: Ends::At(later(now, ends_in)),
+                generator_url: "".into(),
+                identity: None,
+            };
+            let batch = AlertBatch { source: "x".into(), alerts: vec![alert], rejected: vec![] };
+            drop(state.apply(now, &Event::AlertsReceived(batch)));
+        };
+        for seconds in 0..=8 {
+            tell(&mut state, seconds, if seconds % 2 == 0 { 60 } else { 0 });
+        }
+        let flaps =
+            |state: &State| state.alerts.values().next().unwrap().flapping_since().is_some();
+        let fires =
+            |state: &State| state.alerts.values().next().unwrap().state == AlertState::Firing;
+        let calm = state.unrest_wants(state.alerts.values().next().unwrap()).unwrap();
+        assert!(flaps(&state));
+        let started = Event::WatchStarted { last_seen: Some(later(begin, 9)) };
+        drop(state.apply(later(calm, -30), &started));
+        drop(state.apply(calm, &Event::Woken));
+        assert!(!flaps(&state) && fires(&state), "its source had no time to speak");
+        drop(state.apply(later(calm, 61), &Event::Woken));
+        assert!(!fires(&state), "nor did it speak");
     }
 }

@@ -1,6 +1,7 @@
 //! Correlation: which incident an alert belongs to, by the grouping rules.
 
 use super::alert::{Disposition, Grouping};
+use super::flapping::FlappingRule;
 use super::incident::{Incident, IncidentId, IncidentState, Opening};
 use super::label::{Fingerprint, Labels};
 use super::rules::{Correlation, RuleRef};
@@ -45,7 +46,10 @@ impl State {
         let own = self.alerts.get(&fingerprint).and_then(|it| it.incident);
         let (incident, grouping) = match own.filter(|it| self.incidents.contains_key(it)) {
             Some(own) => (Some(own), Grouping::Returned),
-            None => self.open_incident_of(now, rule, &group),
+            None => match self.same_thing(fingerprint, rule) {
+                Some((incident, alert)) => (Some(incident), Grouping::SameThing { alert }),
+                None => self.open_incident_of(now, rule, &group),
+            },
         };
         let disposition = match incident.and_then(|it| self.incidents.get(&it)).map(|it| it.state) {
             Some(IncidentState::Open | IncidentState::Acknowledged) => Disposition::Joined,
@@ -64,6 +68,28 @@ impl State {
             self.groups.entry(group).or_default().insert(incident, incident);
         }
         (disposition, reference, grouping)
+    }
+
+    /// The open incident of an alert that tells of the same thing with another severity. Where the
+    /// rule does not group by severity they meet in one group anyway.
+    fn same_thing(
+        &self,
+        fingerprint: Fingerprint,
+        rule: &Correlation,
+    ) -> Option<(IncidentId, Fingerprint)> {
+        if !rule.group_by.iter().any(|it| it == "severity" || it == "...") {
+            return None;
+        }
+        let labels = &self.alerts.get(&fingerprint)?.labels;
+        let severity = labels.get("severity")?;
+        SEVERITIES.iter().filter(|it| **it != severity).find_map(|other| {
+            let with =
+                |(name, value)| if name == "severity" { (name, *other) } else { (name, value) };
+            let sibling = Labels::from_pairs(labels.iter().map(with)).fingerprint();
+            let alert = self.alerts.get(&sibling).filter(|it| it.counts_as_firing())?;
+            let incident = self.incidents.get(&alert.incident?)?;
+            incident.state.is_active().then_some((incident.id, sibling))
+        })
     }
 
     /// The values of the rule's labels. An absent label counts as empty, so it is left out.
@@ -162,8 +188,12 @@ fn group_key(incident: &Incident) -> GroupKey {
     (incident.opened_by.name.clone(), incident.group.clone())
 }
 
+/// How alerts that tell of one thing name how bad it is.
+const SEVERITIES: [&str; 10] =
+    ["critical", "error", "warning", "info", "page", "major", "minor", "high", "medium", "low"];
+
 /// The rule that holds when there is no rule at all.
-static LAST_RESORT: LazyLock<Correlation> = LazyLock::new(|| Correlation {
+pub(super) static LAST_RESORT: LazyLock<Correlation> = LazyLock::new(|| Correlation {
     rule: Arc::new(RuleRef { name: "by name".to_owned(), ..RuleRef::default() }),
     matchers: super::matcher::Matchers::default(),
     group_by: vec!["alertname".to_owned()],
@@ -172,4 +202,7 @@ static LAST_RESORT: LazyLock<Correlation> = LazyLock::new(|| Correlation {
     title: "{{ labels.alertname|default('alert without a name') }}".to_owned(),
     severity: None,
     reopen_within_seconds: 900,
+    flapping: FlappingRule { start_changes: 6, stop_changes: 3, half_life_seconds: 600 },
+    hold_open_seconds: 0,
+    auto_resolve_seconds: 0,
 });

@@ -3,6 +3,7 @@
 //! `config` reads the files, checks them and builds a [`RuleSet`]; the set enters the log as
 //! [`super::event::Event::RulesLoaded`], so that a replay decides by the rules of that hour.
 
+use super::flapping::FlappingRule;
 use super::heartbeat::HeartbeatRule;
 use super::matcher::Matchers;
 use super::service_level::TargetKind;
@@ -107,6 +108,16 @@ pub struct Correlation {
     pub severity: Option<super::incident::Severity>,
     /// A resolved incident is opened again by an alert within this long, then closed, in seconds.
     pub reopen_within_seconds: u32,
+    /// When its alerts flap.
+    #[serde(default)]
+    pub flapping: FlappingRule,
+    /// An incident waits so long whether an alert that is over comes back, in seconds.
+    #[serde(default)]
+    pub hold_open_seconds: u32,
+    /// An alert whose source promised to tell its end is over when the source has said nothing of it
+    /// for so long, in seconds; 0 = never.
+    #[serde(default)]
+    pub auto_resolve_seconds: u32,
 }
 
 /// Overrides impact or urgency of incidents whose first alert matches.
@@ -239,6 +250,10 @@ pub enum Occasion {
     Opened,
     /// An incident was resolved.
     Resolved,
+    /// An alert began to flap.
+    FlappingStarted,
+    /// An alert flaps no more.
+    FlappingEnded,
     /// An SLA target is near its end.
     Warned,
     /// An SLA target was missed.
@@ -257,6 +272,8 @@ impl Occasion {
         match self {
             Self::Opened => "opened",
             Self::Resolved => "resolved",
+            Self::FlappingStarted => "flapping_started",
+            Self::FlappingEnded => "flapping_ended",
             Self::Warned => "warned",
             Self::Breached => "breached",
             Self::ApprovalNeeded => "approval_needed",

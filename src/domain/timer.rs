@@ -182,9 +182,9 @@ impl State {
         self.memory.hold_until.map_or(at, |hold| at.max(hold))
     }
 
-    fn alert_wants(&self, fingerprint: Fingerprint) -> Option<Timestamp> {
+    pub(super) fn alert_wants(&self, fingerprint: Fingerprint) -> Option<Timestamp> {
         let alert = self.alerts.get(&fingerprint)?;
-        match alert.state {
+        let own = match alert.state {
             // Each word that runs out counts, because the alert is over when the last has.
             AlertState::Firing => {
                 let words = alert.reports.iter().filter(|it| it.firing);
@@ -197,7 +197,8 @@ impl State {
                 let ended = alert.ends_at.unwrap_or(alert.updated_at).max(alert.updated_at);
                 (!is_member).then(|| later(ended, super::alert::KEPT_SECONDS))
             }
-        }
+        };
+        own.into_iter().chain(self.unrest_wants(alert)).min()
     }
 
     fn incident_wants(&self, id: IncidentId) -> Option<Timestamp> {

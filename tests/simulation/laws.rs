@@ -69,8 +69,7 @@ fn check_counts(state: &State, disk: &Contents) -> Verdict {
 }
 
 fn check_incidents(state: &State) -> Verdict {
-    let fires =
-        |it: &&_| state.alerts.get(it).is_some_and(|alert| alert.state == AlertState::Firing);
+    let fires = |it: &&_| state.alerts.get(it).is_some_and(|it| it.counts_as_firing());
     let known = state.members.keys().all(|it| state.incidents.contains_key(it));
     ensure(known, || "members of an incident that is not there".to_owned())?;
     for (id, incident) in &state.incidents {

@@ -284,6 +284,7 @@ pub(super) mod tests {
                 rule: None,
                 grouping: None,
             },
+            unrest: None,
             page: 0,
         }
     }

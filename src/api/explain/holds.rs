@@ -58,6 +58,17 @@ pub(super) fn in_maintenance(name: &str, in_files: &[Arc<RuleRef>]) -> Stage {
     stage.evidence("maintenance", DECISIVE, "it is active, and its matchers hold")
 }
 
+/// Whether it comes and goes, and whether its incident waits for it.
+pub(super) fn restless(alert: &Alert) -> Option<Stage> {
+    let flapping = alert.flapping_since().map(|it| format!("it flaps since {it:.0}"));
+    let held = alert.held_until().map(|it| format!("its incident waits for it until {it:.0}"));
+    let verdict = flapping.iter().chain(&held).cloned().collect::<Vec<_>>().join(", and ");
+    let changes = alert.unrest.as_ref()?.changes_ppm / 1_000_000;
+    let detail = format!("it began or ended {changes} times of late, older times counting less");
+    (!verdict.is_empty())
+        .then(|| Stage::new("flapping", verdict).evidence("changes", DECISIVE, detail))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

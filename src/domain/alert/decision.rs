@@ -19,6 +19,8 @@ pub enum Disposition {
     Inhibited,
     /// A maintenance window holds it back.
     InMaintenance,
+    /// It comes and goes: its incident was open for it all the while.
+    Flapping,
     /// It joined an incident that was open.
     Joined,
     /// It opened an incident.
@@ -35,11 +37,12 @@ pub enum Disposition {
 
 impl Disposition {
     /// All of them, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Refreshed,
         Self::Silenced,
         Self::Inhibited,
         Self::InMaintenance,
+        Self::Flapping,
         Self::Joined,
         Self::Opened,
         Self::Reopened,
@@ -60,6 +63,7 @@ impl Disposition {
             Self::Silenced => "silenced",
             Self::Inhibited => "inhibited",
             Self::InMaintenance => "in_maintenance",
+            Self::Flapping => "flapping",
             Self::Joined => "joined",
             Self::Opened => "opened",
             Self::Reopened => "reopened",
@@ -155,6 +159,11 @@ pub enum Grouping {
     SameGroup {
         /// Seconds since it last took an alert.
         gap_seconds: u64,
+    },
+    /// The same thing fires with another severity, and is in this incident.
+    SameThing {
+        /// That alert.
+        alert: Fingerprint,
     },
     /// The alert was in this incident before, and the incident is not closed.
     Returned,

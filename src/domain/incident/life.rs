@@ -389,6 +389,7 @@ fn why_opened(rule: &Correlation, group: &Labels, grouping: &Grouping) -> String
         Grouping::Moved { by } => format!("split off by {by}"),
         Grouping::First
         | Grouping::SameGroup { .. }
+        | Grouping::SameThing { .. }
         | Grouping::Returned
         | Grouping::ReopenWindow { .. } => {
             format!("no incident of this rule was open{group}")

@@ -229,7 +229,7 @@ impl State {
                 alert.decision.disposition = Disposition::Joined;
                 alert.decision.grouping = Some(Grouping::Moved { by: by.to_owned() });
                 alert.updated_at = now;
-                firing += u64::from(alert.state == AlertState::Firing);
+                firing += u64::from(alert.counts_as_firing());
             }
             self.touch_alert(now, *fingerprint);
         }

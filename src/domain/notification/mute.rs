@@ -85,7 +85,9 @@ impl State {
                 self.end_notification(now, opened, NotificationState::Muted);
                 true
             }
-            Occasion::Warned
+            Occasion::FlappingStarted
+            | Occasion::FlappingEnded
+            | Occasion::Warned
             | Occasion::Breached
             | Occasion::ApprovalNeeded
             | Occasion::ProblemProposed

@@ -23,7 +23,7 @@ pub(super) fn check(state: &State, pending: &BTreeMap<EffectKey, PlannedEffect>)
 }
 
 fn check_incidents(state: &State) {
-    let fires = |it: &&Fingerprint| state.alerts[*it].state == AlertState::Firing;
+    let fires = |it: &&Fingerprint| state.alerts[*it].counts_as_firing();
     let open = |it: &&IncidentId| state.incidents.contains_key(it);
     assert_eq!(state.members.keys().filter(open).count(), state.members.len());
     for (id, incident) in &state.incidents {

@@ -1,5 +1,6 @@
 //! The rules of the simulation, in five variants.
 
+use crate::domain::flapping::FlappingRule;
 use crate::domain::incident::Severity;
 use crate::domain::matcher::Matchers;
 use crate::domain::rules::{
@@ -30,6 +31,8 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
     let occasions = [
         Occasion::Opened,
         Occasion::Resolved,
+        Occasion::FlappingStarted,
+        Occasion::FlappingEnded,
         Occasion::Warned,
         Occasion::Breached,
         Occasion::ApprovalNeeded,
@@ -154,6 +157,9 @@ fn correlations(variant: u8) -> Vec<Correlation> {
         title: "{{ labels.alertname }}".to_owned(),
         severity,
         reopen_within_seconds: 120 * u32::from(variant),
+        flapping: FlappingRule { start_changes: 4, stop_changes: 2, half_life_seconds: 90 },
+        hold_open_seconds: 20 * u32::from(variant > 1),
+        auto_resolve_seconds: 300 * u32::from(variant % 3),
     };
     let fixed = correlation("fixed", "service=\"c\"", "alertname", Some(Severity::Info));
     let rest = correlation("rest", "", "service", None);
