@@ -84,6 +84,8 @@ pub struct Settings {
     pub heartbeat_out: Option<HeartbeatOut>,
     /// The version that `/api/v2/status` reports, because amtool compares it with its own.
     pub alertmanager_version: String,
+    /// With so many alerts in memory no new one is taken; each takes two to three kilobytes.
+    pub alerts_max: usize,
 }
 
 /// What a token's bearer may do. Each role includes those before it, but `Ingest`, which may only

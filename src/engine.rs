@@ -28,7 +28,7 @@ use intake::{Fresh, Intake, Waiter};
 use jiff::{SignedDuration, Timestamp};
 pub use persist::{name_of, read_back};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -72,6 +72,8 @@ struct Shared {
     health: Mutex<Health>,
     /// See [`Handle::ahead`].
     ahead_milliseconds: AtomicI64,
+    /// See [`Handle::alerts_at_hand`].
+    alerts_at_hand: AtomicUsize,
 }
 
 /// The only way to talk to the engine. Cheap to clone.
@@ -89,6 +91,12 @@ pub enum SubmitError {
     /// Too much waits already; come again.
     #[error("overloaded: the log cannot take more at the moment")]
     Overloaded,
+    /// So many alerts are at hand that no new one is taken; those that are known go on.
+    #[error(
+        "overloaded: {0} alerts are at hand, and no new one is taken; those that are known go on; \
+         resolve or silence what floods, or raise `server.alerts_max`"
+    )]
+    Crowded(usize),
     /// The store cannot take anything at the moment.
     #[error("the store cannot take anything at the moment: {0}")]
     Unavailable(String),
@@ -178,6 +186,11 @@ impl Handle {
     /// Reads the open state as it is, without waiting for anything; for metrics.
     pub fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.shared.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many alerts are in memory, as of the last round.
+    pub fn alerts_at_hand(&self) -> usize {
+        self.shared.alerts_at_hand.load(Ordering::Relaxed)
     }
 
     /// How far our time is ahead of the wall clock, by which senders tell theirs; zero unless the

@@ -76,6 +76,8 @@ pub struct Door {
     seen: seen::Seen,
     /// Told when a sender says that something is over.
     ended: tokio::sync::Notify,
+    /// With so many alerts at hand no new one is taken.
+    alerts_max: usize,
     /// Where the steady clock began.
     opened_at: Instant,
 }
@@ -224,8 +226,15 @@ impl Door {
             keys,
             seen: seen::Seen::new(),
             ended: tokio::sync::Notify::new(),
+            alerts_max: usize::MAX,
             opened_at: Instant::now(),
         }
+    }
+
+    /// Takes no new alerts while so many are at hand, so that a flood cannot fill the memory.
+    #[must_use]
+    pub fn with_alerts_max(self, alerts_max: usize) -> Self {
+        Self { alerts_max, ..self }
     }
 
     /// Takes in a body. Its good alerts are durable when this returns well, with the refused ones.
@@ -273,6 +282,7 @@ impl Door {
         let timeout = self.resolve_timeout(&alerts);
         let fed = self.feeding.by(&self.handle, &source);
         let terms = Terms { resolve_timeout: timeout, repeat_after: &|it| fed.repeat_after(it) };
+        let left_out = self.leave_out_new(&mut alerts);
         let on_its_way = self.coalescer.begin(&source, &mut alerts, now, &terms);
         let mut events = Vec::new();
         if !changes.is_empty() {
@@ -288,7 +298,20 @@ impl Door {
             self.handle.submit(events).await?;
         }
         on_its_way.mark_durable();
-        Ok(())
+        // The sender repeats all of them; what is durable costs nothing then.
+        if left_out { Err(SubmitError::Crowded(self.handle.alerts_at_hand())) } else { Ok(()) }
+    }
+
+    /// Leaves alerts out that are not known, where there are too many already. Tells whether it did.
+    fn leave_out_new(&self, alerts: &mut Vec<ReceivedAlert>) -> bool {
+        let count = alerts.len();
+        if self.handle.alerts_at_hand().saturating_add(count) <= self.alerts_max {
+            return false;
+        }
+        self.handle.peek(|state| {
+            alerts.retain(|it| state.alerts.contains_key(&it.fingerprint()));
+        });
+        alerts.len() < count
     }
 
     /// Takes in facts; while the log cannot take more the request is held.

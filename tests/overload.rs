@@ -7,14 +7,16 @@ mod http;
 
 use futures_util::FutureExt;
 use http::Reply;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use watchkeeper::act::{self, Performer};
-use watchkeeper::domain::event::Event;
-use watchkeeper::domain::incident::TimelineEntry;
+use watchkeeper::domain::alert::AlertState;
+use watchkeeper::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
+use watchkeeper::domain::incident::{IncidentId, TimelineEntry};
+use watchkeeper::domain::label::Labels;
 use watchkeeper::engine::{self, Handle, SubmitError};
 use watchkeeper::ingest::{self, Door};
 use watchkeeper::store::sled::open;
@@ -107,10 +109,13 @@ fn start(folder: &Path, disk: &Arc<Disk>) -> Handle {
 }
 
 async fn listen(handle: &Handle) -> SocketAddr {
+    serve(Door::new(handle.clone(), Metrics::new(), Arc::new(|_| true))).await
+}
+
+async fn serve(door: Door) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let door = Arc::new(Door::new(handle.clone(), Metrics::new(), Arc::new(|_| true)));
-    tokio::spawn(axum::serve(listener, ingest::routes(door)).into_future());
+    tokio::spawn(axum::serve(listener, ingest::routes(Arc::new(door))).into_future());
     address
 }
 
@@ -134,7 +139,10 @@ async fn fill(handle: &Handle) -> Vec<tokio::task::JoinHandle<Result<(), SubmitE
 }
 
 fn post(address: SocketAddr, name: &str) -> tokio::task::JoinHandle<(Reply, Duration)> {
-    let body = format!(r#"[{{"labels":{{"alertname":"{name}"}}}}]"#);
+    post_body(address, format!(r#"[{{"labels":{{"alertname":"{name}"}}}}]"#))
+}
+
+fn post_body(address: SocketAddr, body: String) -> tokio::task::JoinHandle<(Reply, Duration)> {
     tokio::task::spawn_blocking(move || {
         let begun = Instant::now();
         let headers = [("content-type", "application/json")];
@@ -178,5 +186,86 @@ async fn a_sender_is_held_and_then_told_to_come_again_and_nothing_accepted_is_lo
     }
     let known = handle.read(|state| state.alerts.len()).await.unwrap();
     assert_eq!(known, 1, "what was held is there, what was refused is not");
+    handle.stop().await;
+}
+
+/// A delivery of one alert of this name, which fires or is over.
+fn told(name: &str, fires: bool) -> Vec<Event> {
+    let now = Timestamp::now();
+    let alert = ReceivedAlert {
+        labels: Labels::from_pairs([("alertname", name)]),
+        annotations: Labels::default(),
+        starts_at: Some(now - SignedDuration::from_secs(60)),
+        ends: if fires { Ends::WhenTold } else { Ends::At(now) },
+        generator_url: "".into(),
+        identity: None,
+    };
+    let source = "prometheus".into();
+    vec![Event::AlertsReceived(AlertBatch { source, alerts: vec![alert], rejected: vec![] })]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_storm_what_is_over_and_what_people_order_goes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Disk::default());
+    let handle = start(folder.path(), &disk);
+    handle.submit(told("Storm", true)).await.unwrap();
+    handle.submit(told("Other", true)).await.unwrap();
+
+    disk.set(true);
+    let waiting = fill(&handle).await;
+    let refused = handle.submit(told("New", true)).now_or_never();
+    assert_eq!(refused, Some(Err(SubmitError::Overloaded)));
+    let over = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.submit(told("Storm", false)).await }
+    });
+    let order = Command::AcknowledgeIncident { incident: IncidentId(2) };
+    let order = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.command("ann".to_owned(), order).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    disk.set(false);
+    over.await.unwrap().unwrap();
+    order.await.unwrap().unwrap();
+    for submit in waiting {
+        drop(submit.await.unwrap());
+    }
+    let firing = handle.read(|state| {
+        let firing = state.alerts.values().filter(|it| it.state == AlertState::Firing);
+        firing.filter_map(|it| it.labels.get("alertname").map(str::to_owned)).collect::<Vec<_>>()
+    });
+    assert_eq!(firing.await.unwrap(), ["Other"]);
+    handle.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_new_alerts_is_refused_and_those_that_are_known_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = start(folder.path(), &Arc::default());
+    let door = Door::new(handle.clone(), Metrics::new(), Arc::new(|_| true)).with_alerts_max(3);
+    let address = serve(door).await;
+    for name in ["A", "B"] {
+        assert_eq!(post(address, name).await.unwrap().0.status, 200);
+    }
+    handle.settle().await.unwrap();
+    let flood = ["C", "D"].map(|it| format!(r#"{{"labels":{{"alertname":"{it}"}}}}"#)).join(",");
+    let (reply, _) = post_body(address, format!("[{flood}]")).await.unwrap();
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert!(reply.headers.contains_key("retry-after"), "{reply:?}");
+
+    let end = Timestamp::now();
+    let over = format!(r#"{{"labels":{{"alertname":"A"}},"endsAt":"{end}"}}"#);
+    let (reply, _) = post_body(address, format!("[{over},{flood}]")).await.unwrap();
+    assert_eq!(reply.status, 503, "what was left out must come again: {reply:?}");
+    let known = handle.read(|state| {
+        state.alerts.values().map(|it| (it.labels.to_string(), it.state)).collect::<Vec<_>>()
+    });
+    let expected = [("A", AlertState::Resolved), ("B", AlertState::Firing)]
+        .map(|(name, state)| (format!("{{alertname=\"{name}\"}}"), state));
+    let mut known = known.await.unwrap();
+    known.sort();
+    assert_eq!(known, expected);
     handle.stop().await;
 }

@@ -141,7 +141,8 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
         started_at,
     };
     metrics.stand_as_alertmanager(&settings.alertmanager_version);
-    let door = Arc::new(ingest::Door::new(handle.clone(), metrics.clone(), keys));
+    let door = ingest::Door::new(handle.clone(), metrics.clone(), keys);
+    let door = Arc::new(door.with_alerts_max(settings.alerts_max));
     let outward = outward::begin(&settings, &door, &handle, &metrics)?;
     let doors = vec![
         ingest::routes(door),

@@ -34,6 +34,7 @@ impl Default for Settings {
             prometheus: Vec::new(),
             heartbeat_out: None,
             alertmanager_version: "0.25.0".to_owned(),
+            alerts_max: 1_000_000,
         }
     }
 }
@@ -139,6 +140,10 @@ fn server<'n>(
     }
     if let Some(node) = fields.optional("alertmanager_version") {
         settings.alertmanager_version = reader.filled_text(node);
+    }
+    if let Some(node) = fields.optional("alerts_max") {
+        let count = reader.integer(node, 1, u64::from(u32::MAX));
+        settings.alerts_max = usize::try_from(count).unwrap_or(usize::MAX);
     }
     fields.finish(reader);
     listen

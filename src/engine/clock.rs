@@ -59,7 +59,8 @@ pub(super) enum Hands {
 }
 
 impl Hands {
-    fn wall(&self) -> Timestamp {
+    /// The wall clock, wherever it stands.
+    pub(super) fn wall(&self) -> Timestamp {
         match self {
             Self::Machine(_) => Timestamp::now(),
             Self::Virtual(time) => time.wall(),

@@ -7,10 +7,11 @@
 use super::clock::Hands;
 use super::{CommandError, Message, SubmitError};
 use crate::domain::Accepted;
-use crate::domain::event::{CorrelationDomain, Event};
+use crate::domain::event::{CorrelationDomain, Ends, Event, ReceivedAlert};
 use crate::domain::planted::{self, Bug};
 use crate::store::{Batch, Error, Packed, Record, Store};
 use crate::telemetry::Metrics;
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,10 @@ use tokio::sync::oneshot;
 
 /// How many senders may wait. One that finds no room is told to come again.
 const WAITING_MAX: usize = 4096;
+/// So many more may wait that must not wait behind a storm: what people order, and what is over.
+const WAITING_RESERVE: usize = 512;
+/// How long facts that wait are in all, packed, in bytes. A single sender always finds room.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// How many records one write takes.
 const WRITE_RECORDS_MAX: usize = 512;
 /// How many facts one write takes, roughly; alerts count one each.
@@ -44,6 +49,24 @@ pub(super) struct Fresh {
     /// See [`Batch::packed`].
     pub(super) packed: Option<Packed>,
     pub(super) waiter: Waiter,
+}
+
+impl Fresh {
+    fn bytes(&self) -> usize {
+        self.packed.as_ref().map_or(0, |it| it.0.len())
+    }
+
+    /// Whether it gets in where new alerts no longer do: an order, or word that alerts are over, of
+    /// which there are never more than began.
+    fn goes_first(&self, now: Timestamp) -> bool {
+        let is_over = |it: &ReceivedAlert| matches!(it.ends, Ends::At(at) if at <= now);
+        let tells_ends = |it: &Event| {
+            matches!(it, Event::AlertsReceived(batch)
+                if !batch.alerts.is_empty() && batch.alerts.iter().all(is_over))
+        };
+        matches!(self.waiter, Waiter::Command(_))
+            || (!self.events.is_empty() && self.events.iter().all(tells_ends))
+    }
 }
 
 /// The right to write records.
@@ -79,6 +102,8 @@ pub(super) struct Intake {
 #[derive(Default)]
 struct Desk {
     waiting: VecDeque<Fresh>,
+    /// How long they are, packed, in bytes.
+    waiting_bytes: usize,
     /// Somebody writes while it does not lie here.
     pen: Option<Pen>,
     /// The watch wants the pen; nobody else takes it.
@@ -116,7 +141,7 @@ impl Intake {
     /// Puts facts where they wait to be written.
     pub(super) fn hand_in(&self, fresh: Fresh) -> Result<(), SubmitError> {
         let mut desk = self.desk();
-        desk.put(fresh)?;
+        desk.put(fresh, &self.hands)?;
         let wakes_writer = std::mem::take(&mut desk.writer_sleeps);
         drop(desk);
         if wakes_writer {
@@ -210,6 +235,7 @@ impl Intake {
     pub(super) fn close(&self, why: &SubmitError) {
         let mut desk = self.desk();
         let waiting = std::mem::take(&mut desk.waiting);
+        desk.waiting_bytes = 0;
         desk.closed = Some(why.clone());
         drop(desk);
         self.for_writer.notify_one();
@@ -306,13 +332,18 @@ impl Intake {
 }
 
 impl Desk {
-    fn put(&mut self, fresh: Fresh) -> Result<(), SubmitError> {
+    fn put(&mut self, fresh: Fresh, hands: &Hands) -> Result<(), SubmitError> {
         if let Some(why) = &self.closed {
             return Err(why.clone());
         }
-        if self.waiting.len() >= WAITING_MAX {
+        let (count, bytes) = (self.waiting.len(), self.waiting_bytes + fresh.bytes());
+        let is_full = count >= WAITING_MAX || (count > 0 && bytes > WAITING_BYTES_MAX);
+        let has_room =
+            !is_full || (count < WAITING_MAX + WAITING_RESERVE && fresh.goes_first(hands.wall()));
+        if !has_room {
             return Err(SubmitError::Overloaded);
         }
+        self.waiting_bytes = bytes;
         self.waiting.push_back(fresh);
         Ok(())
     }
@@ -337,6 +368,7 @@ impl Desk {
         while facts < WRITE_ALERTS_MAX && fresh.len() < WRITE_RECORDS_MAX {
             let Some(next) = self.waiting.pop_front() else { break };
             facts += next.events.iter().map(facts_in).sum::<usize>();
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(next.bytes());
             fresh.push(next);
         }
         Some(Writing { pen, fresh })

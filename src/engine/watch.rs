@@ -277,6 +277,7 @@ impl Watch {
         if let Err(error) = self.intake.write_own(&mut self.own_facts) {
             self.fail(&error);
         }
+        self.shared.alerts_at_hand.store(self.state().alerts.len(), Ordering::Relaxed);
         let records = self.take();
         if self.write_and_release(!round.settles.is_empty()) {
             self.apply_all(records);
