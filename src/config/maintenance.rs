@@ -14,11 +14,7 @@ pub(super) fn maintenance(reader: &mut Reader<'_>, node: &Node) -> Option<Mainte
     let mut fields = Fields::open(reader, node)?;
     let rule = reader.name("maintenance window", &mut fields);
     let matchers = muting_matchers(reader, &mut fields, "a maintenance window");
-    let mut text = |reader: &mut Reader<'_>, name| match fields.required(reader, name) {
-        Some(node) => reader.filled_text(node),
-        None => String::new(),
-    };
-    let (owner, reason) = (text(reader, "owner"), text(reader, "reason"));
+    let (owner, reason) = owner_and_reason(reader, &mut fields);
     let time_intervals = time_interval::named(reader, &mut fields, "time_intervals");
     let before = reader.findings.len();
     let mut time = |reader: &mut Reader<'_>, name| {
@@ -59,6 +55,18 @@ pub(super) fn maintenance(reader: &mut Reader<'_>, node: &Node) -> Option<Mainte
         time_intervals,
         flexible_seconds,
     })
+}
+
+/// Who wants something that mutes, and why.
+pub(super) fn owner_and_reason(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+) -> (String, String) {
+    let mut text = |name| match fields.required(reader, name) {
+        Some(node) => reader.filled_text(node),
+        None => String::new(),
+    };
+    (text("owner"), text("reason"))
 }
 
 /// The `matchers` of something that mutes; without any it would mute everything.

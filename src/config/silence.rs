@@ -13,11 +13,7 @@ pub(super) fn silence(reader: &mut Reader<'_>, node: &Node) -> Option<SilenceRul
     let mut fields = Fields::open(reader, node)?;
     let rule = reader.name("silence", &mut fields);
     let matchers = maintenance::muting_matchers(reader, &mut fields, "a silence");
-    let mut text = |reader: &mut Reader<'_>, name| match fields.required(reader, name) {
-        Some(node) => reader.filled_text(node),
-        None => String::new(),
-    };
-    let (owner, reason) = (text(reader, "owner"), text(reader, "reason"));
+    let (owner, reason) = maintenance::owner_and_reason(reader, &mut fields);
     let time_intervals = time_interval::named(reader, &mut fields, "time_intervals");
     let before = reader.findings.len();
     let mut time = |reader: &mut Reader<'_>, name| match fields.required(reader, name) {
