@@ -6,6 +6,7 @@
 pub mod access;
 pub mod alertmanager;
 mod alerts;
+pub mod bodies;
 mod changes;
 mod doors;
 pub mod error;

@@ -14,12 +14,14 @@ pub mod incident;
 pub mod maintenance;
 pub mod output;
 pub mod problem;
+pub mod replay;
 pub mod runbook;
 pub mod serve;
 pub mod silence;
 pub mod source;
 pub mod store;
 pub mod test;
+mod virtual_watch;
 
 use clap::{CommandFactory, Parser};
 use client::Client;
@@ -65,6 +67,8 @@ enum Command {
         /// Files and folders; `rules` if not told
         paths: Vec<PathBuf>,
     },
+    /// Run a history of alerts through the rules, and write what became of it
+    Replay(replay::Arguments),
     /// Look after the store of a stopped daemon
     Store(store::Arguments),
     /// List sources, try what a body becomes, suggest a mapping
@@ -181,6 +185,7 @@ pub fn main() -> ExitCode {
         Command::Demo(it) => finish_daemon(demo::run(&it)),
         Command::Check { paths, output } => check::run(&paths, output),
         Command::Test { paths } => finish_daemon(test::run(&paths)),
+        Command::Replay(it) => finish_daemon(replay::run(&it)),
         Command::Store(it) => finish(store::run(it)),
         Command::Source(it) => finish(source::run(&it.command, it.output.output)),
         Command::Import(it) => finish(import::run(&it)),
@@ -366,6 +371,8 @@ mod tests {
             "watchkeeper demo --speed 720 --seed 7 --headless --listen 127.0.0.1:0",
             "watchkeeper check rules watchkeeper.yaml -o json",
             "watchkeeper test rules",
+            "watchkeeper replay events.jsonl --rules r --catalog c --changes d --out o -o json",
+            "watchkeeper replay events.jsonl --no-rules",
             "watchkeeper store stats --data d -o json",
             "watchkeeper store --data d verify",
             "watchkeeper store compact",

@@ -16,6 +16,7 @@ mod details;
 mod feeding;
 mod guess;
 mod heartbeat;
+mod history;
 mod keys;
 mod mapped;
 mod mapping;
@@ -33,6 +34,7 @@ mod validate;
 mod webhook;
 
 pub use heartbeat::{clean as clean_output, read_address as read_ping};
+pub use history::{ToldAlert, ToldChange};
 pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
 pub use poll::{begin as begin_polling, client as http_client, read_polled_alerts};

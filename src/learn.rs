@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 /// Finds incidents that recur. Deterministic: the same history gives the same answer, in the same
 /// order. `incidents` may come in any order; those opened before `now` minus the look-back and
 /// those that were merged into another are left out here.
-pub fn recurrences(
+pub fn recurrences<'a>(
     detection: &ProblemDetection,
-    incidents: &[Incident],
+    incidents: impl IntoIterator<Item = &'a Incident>,
     now: Timestamp,
 ) -> Vec<Recurrence> {
     let history = in_sight(detection, incidents, now);
@@ -46,13 +46,13 @@ pub fn recurrences(
 /// The incidents to look at, in order of number, so that the order given makes no difference.
 fn in_sight<'a>(
     detection: &ProblemDetection,
-    incidents: &'a [Incident],
+    incidents: impl IntoIterator<Item = &'a Incident>,
     now: Timestamp,
 ) -> Vec<&'a Incident> {
     let look_back = SignedDuration::from_secs(i64::from(detection.look_back_seconds));
     let since = now.saturating_sub(look_back).unwrap_or(Timestamp::MIN);
     let by_id: BTreeMap<IncidentId, &Incident> = incidents
-        .iter()
+        .into_iter()
         .filter(|it| it.merged_into.is_none() && it.opened_at >= since && it.opened_at <= now)
         .map(|it| (it.id, it))
         .collect();

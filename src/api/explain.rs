@@ -192,13 +192,18 @@ async fn load_notification(
 
 /// What became of an alert and why, in a sentence.
 pub(super) fn why_alert(alert: &Alert) -> String {
+    why_of(alert, alert.disposition())
+}
+
+/// Why an alert's way ended so, in a sentence.
+pub(super) fn why_of(alert: &Alert, disposition: Disposition) -> String {
     let incident = incident_name(alert);
     let silences = || alert.decision.silenced_by.join(", ");
     let rule = || match &alert.decision.rule {
         Some(rule) => format!(" by the rule {rule}"),
         None => String::new(),
     };
-    match alert.disposition() {
+    match disposition {
         Disposition::Refreshed => "it was known already, and nothing about it is new".to_owned(),
         Disposition::Silenced => format!("held back by the silence {}", silences()),
         Disposition::Inhibited => match alert.decision.inhibited_by() {

@@ -205,8 +205,18 @@ async fn whole(context: &Context, id: IncidentId) -> Result<Json<IncidentView>, 
     let incident = load(context, id).await?;
     let timeline = timeline(context, id).await?;
     let open = context.handle.read(|state| state.members.get(&id).cloned()).await?;
+    Ok(Json(body(&incident, open, timeline, Timestamp::now())))
+}
+
+/// Makes the view of one incident. `open` are its members, while it is not closed.
+pub(super) fn body(
+    incident: &Incident,
+    open: Option<BTreeSet<Fingerprint>>,
+    timeline: Vec<TimelineEntry>,
+    now: Timestamp,
+) -> IncidentView {
     let members = open.unwrap_or_else(|| members_told(&timeline));
-    Ok(Json(view(&incident, members, Some(timeline), Timestamp::now())))
+    view(incident, members, Some(timeline), now)
 }
 
 /// The alerts of an incident, open or closed.

@@ -71,7 +71,7 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// A problem as REST shows it.
 #[derive(Clone, Debug, Serialize)]
-struct ProblemView {
+pub(super) struct ProblemView {
     id: ProblemId,
     title: String,
     state: ProblemState,
@@ -89,7 +89,8 @@ struct ProblemView {
     reason: String,
 }
 
-fn view(problem: &Problem) -> ProblemView {
+/// Makes the view of a problem.
+pub(super) fn view(problem: &Problem) -> ProblemView {
     ProblemView {
         id: problem.id,
         title: problem.title.clone(),

@@ -4,27 +4,25 @@
 
 use super::check;
 use super::output;
+use super::virtual_watch::{VirtualWatch, Witness};
 use crate::config::{
     self, ExpectedAlert, ExpectedHeartbeat, ExpectedIncident, ExpectedNotification, RuleTest,
     TestExpectation, TestFact, TestInput,
 };
 use crate::domain::alert::Alert;
-use crate::domain::effect::{Effect, Outcome, OutcomeKind, PlannedEffect};
+use crate::domain::effect::Effect;
 use crate::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
 use crate::domain::execution::{Execution, ExecutionId};
 use crate::domain::heartbeat::Failure;
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::rules::{Occasion, RuleRef, RuleSet};
-use crate::domain::{Closed, State, later};
+use crate::domain::{Closed, Turn, later};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// A rule that asks for itself again and again at one time is stopped after this many turns.
-const TURNS_MAX: usize = 100_000;
 
 /// How a test ended.
 #[derive(Clone, Debug)]
@@ -67,7 +65,8 @@ pub fn run_tests(rules: &RuleSet, tests: &[RuleTest]) -> Vec<TestOutcome> {
 }
 
 fn run_test(rules: &RuleSet, test: &RuleTest) -> TestOutcome {
-    let mut world = World { now: test.start, ..World::default() };
+    let mut world = World::default();
+    world.watch.now = test.start;
     world.apply(&Event::RulesLoaded(Arc::new(rules.clone())));
     let mut failures = Vec::new();
     let mut input = test.input.iter().peekable();
@@ -104,11 +103,16 @@ fn delivery(source: &str, labels: &Labels, ends: Ends) -> Event {
     })
 }
 
-/// The state under its virtual clock, and what has left it.
+/// The watch under its virtual clock, and what was seen of it.
 #[derive(Default)]
 struct World {
-    now: Timestamp,
-    state: State,
+    watch: VirtualWatch,
+    seen: Seen,
+}
+
+/// What has left the state.
+#[derive(Default)]
+struct Seen {
     closed_alerts: BTreeMap<Fingerprint, Alert>,
     closed_incidents: BTreeMap<IncidentId, Incident>,
     closed_executions: BTreeMap<ExecutionId, Execution>,
@@ -116,76 +120,65 @@ struct World {
     told: Vec<(Occasion, String, Option<IncidentId>)>,
 }
 
+impl Witness for Seen {
+    fn saw(&mut self, _: &VirtualWatch, _: Turn) {}
+
+    fn saw_closed(&mut self, _: &VirtualWatch, closed: Closed) {
+        match closed {
+            Closed::Alert(it) => drop(self.closed_alerts.insert(it.fingerprint, *it)),
+            Closed::Incident(it) => drop(self.closed_incidents.insert(it.id, *it)),
+            Closed::Execution(it) => drop(self.closed_executions.insert(it.id, *it)),
+            Closed::Silence(_)
+            | Closed::Change(_)
+            | Closed::Notification(_)
+            | Closed::Heartbeat(_) => {}
+        }
+    }
+
+    fn consequences(&mut self, _: &VirtualWatch, effect: &Effect) -> Vec<Event> {
+        if let Effect::Deliver { occasion, receiver, incident, .. } = effect {
+            self.told.push((*occasion, receiver.clone(), *incident));
+        }
+        Vec::new()
+    }
+}
+
 impl World {
-    /// Applies a fact and, at the same time, the results of what it orders.
     fn apply(&mut self, event: &Event) {
-        let mut effects = self.state.apply(self.now, event).effects;
-        for _ in 0..TURNS_MAX {
-            let Some(effect) = effects.pop() else { break };
-            if let Effect::Deliver { occasion, receiver, incident, .. } = &effect.effect {
-                self.told.push((*occasion, receiver.clone(), *incident));
-            }
-            let finished =
-                Event::EffectFinished { key: effect.key.clone(), outcome: done(&effect) };
-            effects.extend(self.state.apply(self.now, &finished).effects);
-        }
-        for closed in self.state.take_changes().closed {
-            match closed {
-                Closed::Alert(it) => drop(self.closed_alerts.insert(it.fingerprint, *it)),
-                Closed::Incident(it) => drop(self.closed_incidents.insert(it.id, *it)),
-                Closed::Execution(it) => drop(self.closed_executions.insert(it.id, *it)),
-                Closed::Silence(_)
-                | Closed::Change(_)
-                | Closed::Notification(_)
-                | Closed::Heartbeat(_) => {}
-            }
-        }
+        self.watch.apply(event, &mut self.seen);
+    }
+
+    fn go_to(&mut self, until: Timestamp) {
+        self.watch.go_to(until, &mut self.seen);
     }
 
     /// Something happens; in a gap nobody hears of it.
     fn take(&mut self, at: Timestamp, input: &TestInput) {
-        if at < self.now {
+        if at < self.watch.now {
             return;
         }
         self.go_to(at);
         let event = match &input.fact {
             TestFact::Fires(labels) => delivery(&input.source, labels, Ends::WhenTold),
-            TestFact::Resolves(labels) => delivery(&input.source, labels, Ends::At(self.now)),
+            TestFact::Resolves(labels) => delivery(&input.source, labels, Ends::At(self.watch.now)),
             TestFact::Acknowledges(incident) => Event::CommandGiven {
                 by: "test".to_owned(),
                 command: Command::AcknowledgeIncident { incident: *incident },
             },
             TestFact::Pings(ping) => Event::HeartbeatPinged(ping.clone()),
             TestFact::Gap(seconds) => {
-                self.now = later(self.now, i64::from(*seconds));
+                self.watch.now = later(self.watch.now, i64::from(*seconds));
                 Event::WatchStarted { last_seen: Some(at) }
             }
         };
         self.apply(&event);
     }
 
-    /// Lets time pass, with every timer at its time.
-    fn go_to(&mut self, until: Timestamp) {
-        if until < self.now {
-            return;
-        }
-        for _ in 0..TURNS_MAX {
-            match self.state.next_wakeup().filter(|it| *it <= until) {
-                Some(at) => {
-                    self.now = self.now.max(at);
-                    self.apply(&Event::Woken);
-                }
-                None => break,
-            }
-        }
-        self.now = self.now.max(until);
-    }
-
     /// What is not as expected.
     fn compare(&self, expected: &TestExpectation) -> Vec<String> {
         let mut failures = Vec::new();
         let mut rest: BTreeMap<IncidentId, &Incident> =
-            (self.closed_incidents.iter().chain(&self.state.incidents))
+            (self.seen.closed_incidents.iter().chain(&self.watch.state.incidents))
                 .map(|(id, it)| (*id, it))
                 .collect();
         for wanted in &expected.incidents {
@@ -202,7 +195,8 @@ impl World {
             failures.push(format!("more incidents than expected; there are: {}", self.incidents()));
         }
         for wanted in &expected.executions {
-            let mut all = self.closed_executions.values().chain(self.state.executions.values());
+            let mut all =
+                self.seen.closed_executions.values().chain(self.watch.state.executions.values());
             let found = all.any(|it| {
                 it.runbook.rule.name == wanted.runbook
                     && wanted.state.is_none_or(|state| state == it.state)
@@ -229,25 +223,29 @@ impl World {
                 && wanted.receiver.as_ref().is_none_or(|it| it == receiver)
                 && (wanted.incident.is_none() || wanted.incident == *incident)
         };
-        let all = wanted.len() == self.told.len()
-            && wanted.iter().zip(&self.told).all(|(wanted, told)| fits(wanted, told));
+        let all = wanted.len() == self.seen.told.len()
+            && wanted.iter().zip(&self.seen.told).all(|(wanted, told)| fits(wanted, told));
         let told = |(occasion, receiver, incident): &(Occasion, String, Option<IncidentId>)| {
             let incident = incident.map_or_else(String::new, |it| format!(" of {it}"));
             format!("{} to {receiver}{incident}", occasion.as_str())
         };
         (!all).then(|| {
-            format!("not what receivers were told, which is: {}", list(self.told.iter().map(told)))
+            format!(
+                "not what receivers were told, which is: {}",
+                list(self.seen.told.iter().map(told))
+            )
         })
     }
 
     fn compare_alert(&self, wanted: &ExpectedAlert) -> Option<String> {
         let fingerprint = wanted.labels.fingerprint();
         let found = self
+            .watch
             .state
             .alerts
             .get(&fingerprint)
             .map(Box::as_ref)
-            .or_else(|| self.closed_alerts.get(&fingerprint));
+            .or_else(|| self.seen.closed_alerts.get(&fingerprint));
         let Some(alert) = found else {
             return Some(format!("there is no alert {}", wanted.labels));
         };
@@ -257,8 +255,8 @@ impl World {
     }
 
     fn compare_heartbeat(&self, wanted: &ExpectedHeartbeat) -> Option<String> {
-        let found = self.state.heartbeats.get(wanted.name.as_str());
-        let state = found.map(|it| it.state(self.now));
+        let found = self.watch.state.heartbeats.get(wanted.name.as_str());
+        let state = found.map(|it| it.state(self.watch.now));
         let reason = found.and_then(|it| it.failure).map(Failure::as_str);
         let is_right = state == Some(wanted.state)
             && wanted.reason.as_deref().is_none_or(|it| reason == Some(it));
@@ -269,7 +267,7 @@ impl World {
     }
 
     fn incidents(&self) -> String {
-        let all = self.closed_incidents.values().chain(self.state.incidents.values());
+        let all = self.seen.closed_incidents.values().chain(self.watch.state.incidents.values());
         list(all.map(|it| {
             format!(
                 "{} {} `{}` {} {} alert_count {} rule {}",
@@ -285,7 +283,7 @@ impl World {
     }
 
     fn executions(&self) -> String {
-        let all = self.closed_executions.values().chain(self.state.executions.values());
+        let all = self.seen.closed_executions.values().chain(self.watch.state.executions.values());
         list(all.map(|it| format!("{} {} ({})", it.runbook.rule.name, it.state.as_str(), it.why)))
     }
 }
@@ -313,19 +311,4 @@ fn shown(wanted: &ExpectedIncident) -> String {
     parts.extend(wanted.alert_count.map(|it| format!("alert_count {it}")));
     parts.extend(wanted.rule.as_ref().map(|it| format!("rule {it}")));
     parts.join(" ")
-}
-
-/// The result that every effect has in a test.
-fn done(effect: &PlannedEffect) -> Outcome {
-    let detail = match &effect.effect {
-        Effect::RunStep { .. } => "not performed: this is a test",
-        Effect::StopStep { .. } | Effect::Deliver { .. } | Effect::DetectProblems { .. } => "",
-    };
-    Outcome {
-        result: OutcomeKind::Succeeded,
-        detail: detail.to_owned(),
-        output_tail: String::new(),
-        code: None,
-        duration_milliseconds: 0,
-    }
 }

@@ -55,6 +55,15 @@ pub(super) struct RawAlert<'a> {
     pub(super) status: Value<'a>,
 }
 
+/// One alert, or what stands in its place.
+pub(super) struct OneAlert<'a>(pub(super) Value<'a>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for OneAlert<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(deserializer.deserialize_any(Expected::Alert)?))
+    }
+}
+
 /// A list of alerts.
 #[derive(Debug, Default)]
 pub(super) struct RawAlerts<'a> {
