@@ -6,6 +6,7 @@
 //! ```
 
 mod built_in;
+mod catalog;
 mod code;
 mod correlation;
 mod cron_line;
@@ -49,6 +50,7 @@ pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};
 pub use watched::{Credentials, HeartbeatOut, PrometheusServer, read_prometheus_configuration};
 
+use crate::domain::item::Catalog;
 use crate::domain::rules::{Mode, RuleSet, SecretText};
 use files::Files;
 use jiff::Timestamp;
@@ -266,6 +268,11 @@ pub fn rules_from_texts(texts: &[(&str, &str)], mode: Mode) -> Checked<RuleSet> 
     let now = Timestamp::now();
     let surroundings = Surroundings { mode, now, http_allow: None, neighbours: &[] };
     rule_files::collect(files, &surroundings).map(|it| it.rules)
+}
+
+/// Reads the catalog of one file, in Backstage's format. Broken references are warnings.
+pub fn read_catalog(file: &Path) -> Checked<Catalog> {
+    catalog::read(file)
 }
 
 /// Reads the `tests:` of some files and folders.

@@ -16,6 +16,7 @@ pub mod heartbeat;
 mod hold;
 pub mod incident;
 mod inhibition;
+pub mod item;
 pub mod label;
 pub mod maintenance;
 pub mod matcher;

@@ -54,6 +54,12 @@ pub enum Code {
     NeverReached,
     /// A destination that http steps may not reach.
     NotAllowed,
+    /// An item of a catalog refers to one that is not there.
+    BrokenReference,
+    /// An item of a catalog, or a reference to one, stands there twice.
+    Doubled,
+    /// A document of a catalog that cannot be used.
+    LeftAside,
 }
 
 impl Code {
@@ -84,6 +90,9 @@ impl Code {
             Self::SilenceOver => "WK0201",
             Self::NeverReached => "WK0202",
             Self::NotAllowed => "WK0203",
+            Self::BrokenReference => "WK0204",
+            Self::Doubled => "WK0205",
+            Self::LeftAside => "WK0206",
         }
     }
 

@@ -9,7 +9,7 @@ use super::rule_files::{Collected, read_source};
 use super::yaml::{Key, Node, Place, SyntaxError, Value};
 use super::{Finding, Level, duration, expression};
 use crate::domain::matcher::{Matcher, Matchers, compile_anchored};
-use crate::domain::rules::{RuleRef, RuleSet};
+use crate::domain::rules::RuleRef;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -138,6 +138,11 @@ impl<'a> Reader<'a> {
         self.findings.iter().any(|it| it.level == Level::Error)
     }
 
+    /// Notes that something of a kind and name stands in the source that is being read.
+    pub(super) fn note_name(&mut self, kind: &'static str, name: &str, place: Place) {
+        self.names.insert((kind, name.to_owned()), (self.current, place));
+    }
+
     /// Where something of a kind and name is written.
     pub(super) fn position_of(&self, kind: &'static str, name: &str) -> Option<Position> {
         self.names.get(&(kind, name.to_owned())).copied()
@@ -146,7 +151,7 @@ impl<'a> Reader<'a> {
     /// Takes over the names, and nothing else, of files that are not checked.
     pub(super) fn borrow_names(&mut self, neighbours: &[Source], now: Timestamp) {
         let mut other = Reader::new(neighbours, now);
-        let mut ignored = Collected { rules: RuleSet::default(), tests: Vec::new() };
+        let mut ignored = Collected::default();
         for (number, source) in neighbours.iter().enumerate() {
             other.current = number;
             read_source(&mut other, &source.text, &mut ignored);

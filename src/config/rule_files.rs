@@ -7,11 +7,12 @@ use super::reader::{Reader, Source};
 use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
-    Checked, correlation, detection, heartbeat, inhibition, maintenance, notification, runbook,
-    service_level, silence, source, step, time_interval,
+    Checked, catalog, correlation, detection, heartbeat, inhibition, maintenance, notification,
+    runbook, service_level, silence, source, step, time_interval,
 };
 use crate::domain::rules::{Mode, RuleSet};
 use jiff::Timestamp;
+use std::sync::Arc;
 
 const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 /// The name of the built-in correlation, and the one it takes when a file uses that.
@@ -38,9 +39,11 @@ pub(super) const LISTS: [&str; 14] = [
 const LATER: [&str; 2] = ["freezes", "slos"];
 
 /// What the files say.
+#[derive(Default)]
 pub(super) struct Collected {
     pub(super) rules: RuleSet,
     pub(super) tests: Vec<RuleTest>,
+    entities: catalog::Entities,
 }
 
 /// What is known beside the files themselves.
@@ -57,12 +60,14 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn collect(files: Files, surroundings: &Surroundings<'_>) -> Checked<Collected> {
     let revision = files.revision();
     let mut reader = Reader::new(&files.sources, surroundings.now);
-    let mut collected = Collected { rules: RuleSet::default(), tests: Vec::new() };
+    let mut collected = Collected::default();
     for (number, source) in files.sources.iter().enumerate() {
         reader.current = number;
         read_source(&mut reader, &source.text, &mut collected);
     }
     reader.borrow_names(surroundings.neighbours, surroundings.now);
+    let entities = std::mem::take(&mut collected.entities);
+    collected.rules.catalog = Arc::new(catalog::resolve(&mut reader, entities));
     // What a broken file does not tell would only look like further errors.
     if !reader.findings.iter().any(|it| it.code == Code::Syntax.as_str()) {
         notification::check_references(&mut reader);
@@ -94,7 +99,7 @@ pub(super) fn read_source(reader: &mut Reader<'_>, text: &str, collected: &mut C
 }
 
 fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Collected) {
-    if is_foreign(reader, document) {
+    if is_foreign(reader, document, collected) {
         return;
     }
     let Value::Map(_) = &document.value else {
@@ -191,15 +196,20 @@ fn each<'n>(
     }
 }
 
-/// Documents of other tools, known by their `apiVersion`: reported, for nothing may be ignored.
-fn is_foreign(reader: &mut Reader<'_>, document: &Node) -> bool {
-    let Value::Map(entries) = &document.value else { return false };
-    let Some((key, version)) = entries.iter().find(|(key, _)| key.text == "apiVersion") else {
+/// Documents of other tools, known by their `apiVersion`: read as they are or reported, for nothing
+/// may be ignored.
+fn is_foreign(reader: &mut Reader<'_>, document: &Node, collected: &mut Collected) -> bool {
+    let mut entries = document.entries().iter();
+    let Some((key, version)) = entries.find(|(key, _)| key.text == "apiVersion") else {
         return false;
     };
     let version = reader.text(version);
-    let foreign = version.starts_with("backstage.io/") || version.starts_with("openslo/");
-    if foreign {
+    let is_backstage = catalog::is_backstage(&version);
+    if is_backstage {
+        catalog::read_document(reader, document, &mut collected.entities);
+    }
+    let is_later = version.starts_with("openslo/");
+    if is_later {
         reader.report_hint(
             key.place,
             Code::NotSupported,
@@ -207,7 +217,7 @@ fn is_foreign(reader: &mut Reader<'_>, document: &Node) -> bool {
             "move the file out of the rules folder for now",
         );
     }
-    foreign
+    is_backstage || is_later
 }
 
 /// Warns of rules behind one that takes everything: they never decide.

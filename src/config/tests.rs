@@ -222,7 +222,7 @@ fn what_is_wrong_is_found_with_its_place() {
         ),
         ("freezes: [{}]\n", "WK0107 1:1"),
         ("freezes: x\n", "WK0107 1:1"),
-        ("apiVersion: backstage.io/v1alpha1\nkind: Component\n", "WK0107 1:1"),
+        ("apiVersion: openslo/v1\nkind: SLO\n", "WK0107 1:1"),
         ("kind: SLO\napiVersion: openslo/v1\n", "WK0107 2:1"),
     ];
     compare(&cases, findings);

@@ -58,6 +58,14 @@ impl Node {
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
+    /// The entries, if it is a map.
+    pub(super) fn entries(&self) -> &[(Key, Self)] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            Value::Scalar { .. } | Value::List(_) => &[],
+        }
+    }
+
     /// What it is, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {

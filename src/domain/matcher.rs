@@ -73,6 +73,12 @@ impl Matcher {
         self.operator
     }
 
+    /// The label and the value that it must have, where there is only one.
+    pub fn equality(&self) -> Option<(&str, &str)> {
+        let is_one = self.operator == Operator::Equal && !self.value.is_empty();
+        is_one.then_some((self.name.as_str(), self.value.as_str()))
+    }
+
     /// Whether a set of labels fulfils the condition.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.matches_value(labels.get(&self.name).unwrap_or_default())

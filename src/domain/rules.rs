@@ -5,6 +5,7 @@
 
 use super::flapping::FlappingRule;
 use super::heartbeat::HeartbeatRule;
+use super::item::Catalog;
 use super::matcher::Matchers;
 use super::service_level::TargetKind;
 use super::source::Source;
@@ -86,6 +87,9 @@ pub struct RuleSet {
     /// What must be heard from again and again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heartbeats: Vec<HeartbeatRule>,
+    /// What alerts can speak of.
+    #[serde(default, skip_serializing_if = "Catalog::is_empty")]
+    pub catalog: Arc<Catalog>,
 }
 
 /// A grouping rule: which alerts belong into one incident.

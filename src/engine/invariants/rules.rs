@@ -44,6 +44,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
     };
     Arc::new(RuleSet {
         revision: variant.to_string(),
+        catalog: Arc::default(),
         mode: Mode::Act,
         resolve_timeout_seconds: 120,
         correlations: correlations(variant),
