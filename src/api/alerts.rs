@@ -9,6 +9,7 @@ use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
 use crate::domain::alert::{Alert, AlertState, Disposition};
 use crate::domain::incident::IncidentId;
+use crate::domain::item::Catalog;
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::matcher::Matchers;
 use crate::store::Kind;
@@ -65,13 +66,13 @@ pub(super) struct AlertView {
 }
 
 /// Makes the view of an alert.
-pub(super) fn view(alert: &Alert) -> AlertView {
+pub(super) fn view(alert: &Alert, catalog: &Catalog) -> AlertView {
     AlertView {
         fingerprint: alert.fingerprint,
         labels: alert.labels.clone(),
         annotations: alert.annotations.clone(),
         generator_url: alert.generator_url.clone(),
-        service: alert.service().map(str::to_owned),
+        service: catalog.service_of(&alert.labels).map(str::to_owned),
         state: alert.state,
         starts_at: alert.starts_at,
         ends_at: alert.ends_at,
@@ -139,9 +140,14 @@ impl Wanted {
     }
 
     /// Takes one page of alerts in rising order of fingerprint.
-    fn page<'a>(&self, alerts: impl Iterator<Item = &'a Alert>) -> Page<AlertView> {
+    fn page<'a>(
+        &self,
+        alerts: impl Iterator<Item = &'a Alert>,
+        catalog: &Catalog,
+    ) -> Page<AlertView> {
         let mut wanted = alerts.filter(|it| self.wants(it)).peekable();
-        let items: Vec<AlertView> = wanted.by_ref().take(self.limit).map(view).collect();
+        let items = wanted.by_ref().take(self.limit).map(|it| view(it, catalog));
+        let items: Vec<AlertView> = items.collect();
         let last = items.last().map(|it| it.fingerprint.to_string());
         Page { items, next_cursor: wanted.peek().and(last) }
     }
@@ -155,7 +161,7 @@ async fn list(
     let Some(incident) = query.incident.as_deref() else {
         let page = context
             .handle
-            .read(|state| wanted.page(state.alerts.values().map(Box::as_ref)))
+            .read(|state| wanted.page(state.alerts.values().map(Box::as_ref), &state.rules.catalog))
             .await?;
         return Ok(Json(page));
     };
@@ -179,7 +185,8 @@ async fn list(
         }
     }
     alerts.sort_by_key(|it| it.fingerprint);
-    Ok(Json(wanted.page(alerts.iter())))
+    let catalog = context.handle.peek(|state| state.rules.catalog.clone());
+    Ok(Json(wanted.page(alerts.iter(), &catalog)))
 }
 
 async fn show(
@@ -187,7 +194,8 @@ async fn show(
     Path(fingerprint): Path<String>,
 ) -> Result<Json<AlertView>, ApiError> {
     let alert = load(&context, parse_id(&fingerprint)?).await?;
-    Ok(Json(view(&alert)))
+    let catalog = context.handle.peek(|state| state.rules.catalog.clone());
+    Ok(Json(view(&alert, &catalog)))
 }
 
 /// Finds an alert, open or closed.
@@ -218,7 +226,7 @@ mod tests {
     #[test]
     fn the_view_is_as_documented() {
         let alert = samples::alert();
-        let json = serde_json::to_value(view(&alert)).unwrap();
+        let json = serde_json::to_value(view(&alert, &Catalog::default())).unwrap();
         assert_schema("Alert", &json);
         assert_eq!(json["disposition"], "opened");
         assert_eq!(json["starts_at"], "2026-01-01T00:00:00Z");
@@ -260,7 +268,7 @@ mod tests {
         wanted.limit = 2;
         let mut seen = Vec::new();
         loop {
-            let page = wanted.page(alerts.iter());
+            let page = wanted.page(alerts.iter(), &Catalog::default());
             seen.extend(page.items.iter().map(|it| it.fingerprint.0));
             let Some(cursor) = page.next_cursor else { break };
             wanted.after = Some(cursor.parse().unwrap());

@@ -95,11 +95,6 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// The service that it is about, if a label names one.
-    pub fn service(&self) -> Option<&str> {
-        service_of(&self.labels)
-    }
-
     /// The names of the sources that know it.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         self.reports.iter().map(|it| &*it.source)
@@ -114,11 +109,6 @@ impl Alert {
             AlertState::Expired => Disposition::Expired,
         }
     }
-}
-
-/// The service that labels name: `service`, else `app`, else `job`.
-pub fn service_of(labels: &Labels) -> Option<&str> {
-    ["service", "app", "job"].into_iter().find_map(|it| labels.get(it))
 }
 
 /// How long an alert that is over and belongs to no open incident stays at hand, in seconds.

@@ -14,6 +14,7 @@ mod catalog;
 mod graph;
 mod meaning;
 mod names;
+mod service;
 mod shape;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The life of an incident: opened, joined, resolved, opened again, closed.
 
 use super::{Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry};
-use crate::domain::alert::{Alert, AlertState, Grouping, service_of};
+use crate::domain::alert::{Alert, AlertState, Grouping};
 use crate::domain::event::{CorrelationDomain, ReceivedAlert};
 use crate::domain::execution::Context;
 use crate::domain::label::{Fingerprint, Labels};
@@ -60,6 +60,7 @@ impl State {
         let id = self.next_incident();
         let Some(alert) = self.alerts.get(&fingerprint) else { return id };
         let mut incident = new_incident(now, id, rule, alert);
+        incident.services.extend(self.service_of(alert).map(str::to_owned));
         incident.group = (*group).clone();
         incident.why = why_opened(rule, group, grouping);
         self.set_priority(now, &mut incident);
@@ -109,7 +110,7 @@ impl State {
                 incident.severity = incident.severity.max(severity);
             }
         }
-        if let Some(service) = self.alerts.get(&fingerprint).and_then(|it| it.service())
+        if let Some(service) = self.alerts.get(&fingerprint).and_then(|it| self.service_of(it))
             && !incident.services.contains(service)
         {
             incident.services.insert(service.to_owned());
@@ -333,7 +334,7 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         urgency: 3,
         priority: Priority::new(3, 3),
         state: IncidentState::Open,
-        services: service_of(&alert.labels).map(str::to_owned).into_iter().collect::<BTreeSet<_>>(),
+        services: BTreeSet::new(),
         owner: None,
         opened_at: now,
         acknowledged_at: None,

@@ -235,7 +235,7 @@ impl State {
         }
         self.members.entry(into).or_default().extend(alerts);
         let services: Vec<String> = (alerts.iter().filter_map(|it| self.alerts.get(it)))
-            .filter_map(|it| it.service().map(str::to_owned))
+            .filter_map(|it| self.service_of(it).map(str::to_owned))
             .collect();
         let worst = (alerts.iter().filter_map(|it| self.alerts.get(it)))
             .map(|it| Severity::from_label(it.labels.get("severity")))
