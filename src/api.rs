@@ -22,6 +22,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod problems;
+mod reports;
 mod routes;
 mod runbooks;
 #[cfg(test)]

@@ -9,12 +9,14 @@ pub mod demo;
 pub mod explain;
 pub mod failure;
 pub mod heartbeat;
+mod ids;
 pub mod import;
 pub mod incident;
 pub mod maintenance;
 pub mod output;
 pub mod problem;
 pub mod replay;
+pub mod report;
 pub mod runbook;
 pub mod serve;
 pub mod silence;
@@ -26,6 +28,7 @@ mod virtual_watch;
 use clap::{CommandFactory, Parser};
 use client::Client;
 use failure::{Failure, Result};
+pub use ids::{parse_any_id, parse_change, parse_execution, parse_incident, parse_problem};
 use output::{Output, OutputArgument, field, say};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -111,6 +114,8 @@ enum Remote {
     /// List runbooks, run them, decide on their executions
     #[command(alias = "runbooks")]
     Runbook(Noun<runbook::Command>),
+    /// Report what made noise
+    Report(report::Arguments),
     /// Say why: of an alert, incident, problem, execution, change or notification
     Explain {
         /// A fingerprint, INC-42, PRB-7, EXE-9, CHG-3 or NTF-12
@@ -211,6 +216,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
             Remote::Change(it) => change::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
+            Remote::Report(it) => report::run(&client, &it).await,
             Remote::Explain { id, output } => explain::run(&client, &id, output.output).await,
         }
     })
@@ -271,50 +277,6 @@ pub fn parse_pair(text: &str) -> std::result::Result<(String, String), String> {
             Ok((name.trim().to_owned(), value.to_owned()))
         }
         _ => Err(format!("expected `NAME=VALUE`, not `{text}`")),
-    }
-}
-
-/// Reads the id of an incident as people type it: `INC-42`, `inc-42` or `42`.
-pub fn parse_incident(text: &str) -> std::result::Result<String, String> {
-    parse_number("INC", text)
-}
-
-/// Reads the id of a problem: `PRB-7`, `prb-7` or `7`.
-pub fn parse_problem(text: &str) -> std::result::Result<String, String> {
-    parse_number("PRB", text)
-}
-
-/// Reads the id of a change: `CHG-3`, `chg-3` or `3`.
-pub fn parse_change(text: &str) -> std::result::Result<String, String> {
-    parse_number("CHG", text)
-}
-
-/// Reads the id of an execution: `EXE-9`, `exe-9` or `9`.
-pub fn parse_execution(text: &str) -> std::result::Result<String, String> {
-    parse_number("EXE", text)
-}
-
-fn parse_number(kind: &str, text: &str) -> std::result::Result<String, String> {
-    let id = text.trim().to_ascii_uppercase();
-    let number = id.strip_prefix(kind).and_then(|it| it.strip_prefix('-')).unwrap_or(&id);
-    match number.parse::<u64>() {
-        Ok(number) => Ok(format!("{kind}-{number}")),
-        Err(_) => Err(format!("expected `{kind}-` and a number, not `{text}`")),
-    }
-}
-
-/// Reads the id of anything that can be explained; a fingerprint is hexadecimal in small letters.
-fn parse_any_id(text: &str) -> std::result::Result<String, String> {
-    let id = text.trim();
-    if let Some((kind, _)) = id.split_once('-') {
-        return parse_number(&kind.to_ascii_uppercase(), id);
-    }
-    let fingerprint = id.to_ascii_lowercase();
-    match fingerprint.parse::<crate::domain::label::Fingerprint>() {
-        Ok(_) => Ok(fingerprint),
-        Err(_) => Err("expected INC-42, PRB-7, EXE-9, CHG-3, NTF-12 or an alert's fingerprint, \
-                       16 hexadecimal digits (`watchkeeper alert list` shows them)"
-            .to_owned()),
     }
 }
 
@@ -409,6 +371,8 @@ mod tests {
             "watchkeeper runbook approve EXE-1",
             "watchkeeper runbook logs EXE-1 --follow",
             "watchkeeper runbook stop-all --reason x",
+            "watchkeeper report noise --since 7d --until 2026-11-23T00:00:00Z -o markdown",
+            "watchkeeper report -o csv noise",
             "watchkeeper source list --rules rules",
             "watchkeeper source try body.json --source datadog -o json",
             "watchkeeper source try - --guess",
@@ -421,21 +385,6 @@ mod tests {
             "watchkeeper completions bash",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        }
-    }
-
-    #[test]
-    fn ids_are_read_as_people_type_them() {
-        for text in ["INC-42", "inc-42", " 42 "] {
-            assert_eq!(parse_incident(text).unwrap(), "INC-42");
-        }
-        for text in ["PRB-4", "INC-", "INC42", "-1", "", "4 2"] {
-            assert!(parse_incident(text).unwrap_err().contains("`INC-` and a number"), "{text}");
-        }
-        assert_eq!(parse_any_id("exe-9").unwrap(), "EXE-9");
-        assert_eq!(parse_any_id("00FF00FF00FF00FF").unwrap(), "00ff00ff00ff00ff");
-        for text in ["", "INC", "INC-x", "42", "00fg00ff00ff00ff"] {
-            assert!(parse_any_id(text).is_err(), "{text}");
         }
     }
 

@@ -22,6 +22,7 @@ pub mod maintenance;
 pub mod matcher;
 #[cfg(test)]
 mod merge_tests;
+pub mod noise;
 pub mod notification;
 mod number;
 pub mod planted;
@@ -78,6 +79,8 @@ pub struct State {
     pub change_log: change::ChangeLog,
     /// Notifications that are not delivered.
     pub notifications: BTreeMap<NotificationId, Notification>,
+    /// What fired and who was told today.
+    pub noise: noise::Accounts,
     /// The rules in force.
     pub rules: Arc<RuleSet>,
     /// Small things that must survive a restart.
@@ -171,6 +174,8 @@ pub enum ObjectKey {
     Notification(NotificationId),
     /// A heartbeat.
     Heartbeat(Arc<str>),
+    /// An account of noise.
+    Noise(noise::NoiseKey),
     /// [`Memory`].
     Memory,
     /// The rules in force.
@@ -257,6 +262,8 @@ pub enum Count {
     NotificationDead,
     /// A notification was held back until there was nothing to tell.
     NotificationMuted,
+    /// A notification was not sent, because we only observe.
+    NotificationWouldSend,
     /// A sign of life came.
     HeartbeatPinged(heartbeat::Signal),
     /// A record could not be applied and was set aside.
@@ -321,6 +328,8 @@ pub enum Closed {
     Notification(Box<Notification>),
     /// A heartbeat.
     Heartbeat(Box<Heartbeat>),
+    /// An account of noise.
+    Noise(Box<noise::Account>),
 }
 
 impl State {
@@ -345,6 +354,7 @@ impl State {
             }
             Event::WatchStarted { last_seen } => self.watch_started(now, *last_seen),
             Event::HeartbeatPinged(ping) => self.heartbeat_pinged(now, ping),
+            Event::PageHeard(page) => self.page_heard(now, page),
             Event::ClockJumped { milliseconds } => self.clock_jumped(now, *milliseconds),
             Event::RecordPoisoned { seq, reason } => self.record_poisoned(now, *seq, reason),
             Event::StoreHealed(healing) => self.store_healed(now, healing),

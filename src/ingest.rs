@@ -41,6 +41,7 @@ pub use poll::{begin as begin_polling, client as http_client, read_polled_alerts
 
 use crate::domain::change::ReceivedChange;
 use crate::domain::event::{AlertBatch, ChangeBatch, Ends, Event, ReceivedAlert, RejectedAlert};
+use crate::domain::noise::Page;
 use crate::domain::source::Source;
 use crate::engine::{Handle, SubmitError};
 use crate::telemetry::Metrics;
@@ -119,6 +120,8 @@ pub struct Delivery {
     pub rejected: Vec<RejectedAlert>,
     /// Its changes.
     pub changes: Vec<ReceivedChange>,
+    /// What it tells of the people who were told.
+    pub page: Option<Page>,
 }
 
 /// Reads the body of `POST /api/v2/alerts`. Fails with a message when it is no list of alerts.
@@ -278,7 +281,7 @@ impl Door {
     }
 
     async fn append(&self, source: &str, delivery: Delivery) -> Result<(), SubmitError> {
-        let Delivery { mut alerts, rejected, changes } = delivery;
+        let Delivery { mut alerts, rejected, changes, page } = delivery;
         let source: Arc<str> = Arc::from(source);
         let now = self.moment();
         let timeout = self.resolve_timeout(&alerts);
@@ -291,6 +294,7 @@ impl Door {
             let source = source.clone();
             events.push(Event::ChangesReceived(ChangeBatch { source, changes }));
         }
+        events.extend(page.map(Event::PageHeard));
         let is_new = !alerts.is_empty() || !rejected.is_empty();
         if is_new || self.feeding.must_tell(&fed, Instant::now()) {
             in_our_time(&mut alerts, self.handle.ahead());

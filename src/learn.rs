@@ -121,6 +121,7 @@ mod tests {
             sla: Vec::new(),
             executions: Vec::new(),
             problem: None,
+            acted_on: false,
             merged_into: None,
             is_split: false,
         }

@@ -143,6 +143,8 @@ pub enum Kind {
     Heartbeat,
     /// Id: `CHG-3`.
     Change,
+    /// An account of noise. Id: `2026-11-23/rule/DiskFull`.
+    Noise,
     /// The one small object of things to remember. Id: `memory`.
     Memory,
     /// The rules in force. Id: `rules`.

@@ -51,6 +51,8 @@ mod reload;
 mod replay;
 #[path = "daemon/runbook.rs"]
 mod runbook;
+#[path = "daemon/shadow.rs"]
+mod shadow;
 #[path = "daemon/starting_set.rs"]
 mod starting_set;
 #[path = "daemon/stop.rs"]

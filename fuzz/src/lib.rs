@@ -171,6 +171,7 @@ fn check_delivery(delivery: &ingest::Delivery) {
     }
     check_comes_back(&delivery.alerts);
     check_comes_back(&delivery.changes);
+    check_comes_back(&delivery.page);
     assert!(delivery.rejected.iter().all(|it| !it.reason.is_empty()));
 }
 

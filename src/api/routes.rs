@@ -4,7 +4,7 @@ use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
     Context, alerts, changes, executions, explain, heartbeats, incidents, maintenance, metrics,
-    openapi, page, problems, runbooks, silences, status, stream,
+    openapi, page, problems, reports, runbooks, silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -104,6 +104,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(runbooks::operations());
     operations.extend(executions::operations());
     operations.extend(explain::operations());
+    operations.extend(reports::operations());
     operations.extend(stream::operations());
     operations.extend(status::operations());
     operations.extend(metrics::operations());

@@ -112,6 +112,7 @@ pub(super) fn incident() -> Incident {
         }],
         executions: vec![ExecutionId(9)],
         problem: Some(ProblemId(7)),
+        acted_on: false,
         merged_into: Some(IncidentId(41)),
         is_split: false,
     }
@@ -267,6 +268,7 @@ pub(super) fn notification() -> Notification {
         url: SecretText::Text("http://hook/sesame".to_owned()),
         occasion: Occasion::Opened,
         incident: Some(IncidentId(42)),
+        alertname: Some("Down".into()),
         body: "{}".into(),
         muted: None,
         state: NotificationState::Pending,

@@ -121,7 +121,7 @@ fn preview_text(preview: &Value, _: Timestamp) -> String {
 }
 
 /// Reads a duration as Prometheus writes it: `90m`, `1h30m`, `2d`, `1w`.
-fn parse_duration(text: &str) -> std::result::Result<SignedDuration, String> {
+pub(super) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, String> {
     let bad = || format!("expected a duration such as `90m`, `1h30m` or `2d`, not `{text}`");
     let mut seconds: i64 = 0;
     let mut number = String::new();

@@ -131,6 +131,7 @@ impl Witness for Seen {
             Closed::Silence(_)
             | Closed::Change(_)
             | Closed::Notification(_)
+            | Closed::Noise(_)
             | Closed::Heartbeat(_) => {}
         }
     }

@@ -165,7 +165,9 @@ impl State {
             }
             (None, true) => {
                 self.begin_alert(now, fingerprint, &word);
-                self.decide(now, fingerprint)
+                let disposition = self.decide(now, fingerprint);
+                self.account_beginning(now, fingerprint, disposition);
+                disposition
             }
             (Some(false), true) => {
                 self.begin_alert(now, fingerprint, &word);
@@ -173,6 +175,7 @@ impl State {
                 let disposition = resumed.unwrap_or_else(|| self.decide(now, fingerprint));
                 self.count_change(now, fingerprint);
                 self.touch_alert(now, fingerprint);
+                self.account_beginning(now, fingerprint, disposition);
                 disposition
             }
         }
@@ -298,6 +301,7 @@ impl State {
             alert.ends_at = Some(ended);
             alert.updated_at = now;
         }
+        self.account_end(now, fingerprint);
         self.count_change(now, fingerprint);
         if !self.hold_open(now, fingerprint) {
             self.end_hold(now, fingerprint);

@@ -13,6 +13,14 @@ use std::sync::Arc;
 impl State {
     /// Carries out a command, or says why not. A refused command changes nothing.
     pub(super) fn carry_out(&mut self, now: Timestamp, by: &str, command: &Command) -> Reply {
+        let reply = self.try_to_carry_out(now, by, command);
+        if reply.is_ok() {
+            self.note_order(now, command);
+        }
+        reply
+    }
+
+    fn try_to_carry_out(&mut self, now: Timestamp, by: &str, command: &Command) -> Reply {
         match command {
             Command::AcknowledgeIncident { incident } => self.acknowledge(now, by, *incident),
             Command::AssignIncident { incident, owner } => self.assign(now, by, *incident, owner),

@@ -6,6 +6,7 @@ use super::heartbeat::HeartbeatPing;
 use super::incident::IncidentId;
 use super::label::{Fingerprint, Labels};
 use super::matcher::Matchers;
+use super::noise::Page;
 use super::problem::{ProblemId, Recurrence};
 use super::rules::RuleSet;
 use jiff::Timestamp;
@@ -33,6 +34,8 @@ pub enum Event {
     HeartbeatPinged(HeartbeatPing),
     /// A source told of changes.
     ChangesReceived(ChangeBatch),
+    /// An Alertmanager beside us told people.
+    PageHeard(Page),
     /// A person or a program told us to do something.
     CommandGiven {
         /// Who.

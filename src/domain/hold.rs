@@ -142,6 +142,7 @@ impl State {
             let disposition = self.go_on(now, fingerprint, holds);
             self.touch_alert(now, fingerprint);
             self.turn.counts.push(Count::Alert(disposition));
+            self.account_release(now, fingerprint, disposition);
             if let Some(incident) = self.alerts.get(&fingerprint).and_then(|it| it.incident) {
                 let text = format!("an alert was held back until now by {last}");
                 let entry = TimelineEntry::about(now, "let_go", text, vec![fingerprint]);
@@ -159,6 +160,7 @@ impl State {
         alert.decision.rule = Some(incident.opened_by.clone());
         alert.decision.grouping = Some(Grouping::Returned);
         self.turn.counts.push(Count::Alert(disposition));
+        self.account_release(now, fingerprint, disposition);
         if is_over {
             let reason = format!("an alert that fires is no longer held back by {last}");
             self.reopen_incident(now, id, "", &reason);

@@ -214,6 +214,9 @@ pub struct Incident {
     pub executions: Vec<ExecutionId>,
     /// The problem that it is an instance of.
     pub problem: Option<ProblemId>,
+    /// Whether a person, or a runbook, did something about it.
+    #[serde(default)]
+    pub acted_on: bool,
     /// The incident that took its alerts.
     pub merged_into: Option<IncidentId>,
     /// It was split off another by a person; the group's new alerts go to the other.

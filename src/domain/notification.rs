@@ -34,6 +34,8 @@ pub enum NotificationState {
     Dead,
     /// A route was mute, and when it was so no longer there was nothing to tell.
     Muted,
+    /// It was time to send it, but we only observe.
+    WouldSend,
 }
 
 /// One message to one receiver.
@@ -51,6 +53,9 @@ pub struct Notification {
     pub occasion: Occasion,
     /// The incident, if it is about one.
     pub incident: Option<IncidentId>,
+    /// The name of the alert that began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alertname: Option<Box<str>>,
     /// The JSON body.
     pub body: Arc<str>,
     /// Where it is.
@@ -78,7 +83,8 @@ const RETRY_SECONDS_MAX: i64 = 300;
 const GIVEN_UP_SECONDS: i64 = 24 * 3600;
 
 impl State {
-    /// Tells every receiver whose route wants to know. In `observe` mode nobody is told.
+    /// Tells every receiver whose route wants to know. In `observe` mode it is only noted that
+    /// they would have been.
     pub(super) fn notify(
         &mut self,
         now: Timestamp,
@@ -106,9 +112,6 @@ impl State {
         let labels = incident.map_or(&no_labels, |it| &it.labels);
         let incident = incident.map(|it| it.id);
         let rules = self.rules.clone();
-        if rules.mode == Mode::Observe {
-            return;
-        }
         // Most of what happens nobody wants to be told.
         let body = LazyCell::new(body);
         for route in &rules.routes {
@@ -133,6 +136,7 @@ impl State {
                 url: receiver.webhook_url.clone(),
                 occasion,
                 incident,
+                alertname: labels.get("alertname").map(Box::from),
                 body: body.into(),
                 state: NotificationState::Pending,
                 attempts: 0,
@@ -154,6 +158,11 @@ impl State {
 
     fn attempt(&mut self, now: Timestamp, id: NotificationId) {
         let Some(notification) = self.notifications.get_mut(&id) else { return };
+        if self.rules.mode == Mode::Observe {
+            "we only observe".clone_into(&mut notification.detail);
+            self.end_notification(now, id, NotificationState::WouldSend);
+            return;
+        }
         notification.attempts += 1;
         notification.retry_at = None;
         self.turn.effects.push(PlannedEffect {
@@ -218,6 +227,10 @@ impl State {
                 self.turn.counts.push(Count::NotificationMuted);
                 ("not_notified", "was not told, as it was over by then")
             }
+            NotificationState::WouldSend => {
+                self.turn.counts.push(Count::NotificationWouldSend);
+                ("would_notify", "would have been told")
+            }
         };
         if let Some(incident) = notification.incident {
             let text = format!(
@@ -229,6 +242,7 @@ impl State {
             );
             self.log(ObjectKey::Incident(incident), TimelineEntry::new(now, kind, "", text));
         }
+        self.account_told(now, &notification);
         self.changes.closed.push(Closed::Notification(Box::new(notification)));
         self.touch(now, ObjectKey::Notification(id));
     }

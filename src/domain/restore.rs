@@ -6,6 +6,7 @@ use super::event::{AlertBatch, Healing};
 use super::execution::Execution;
 use super::heartbeat::Heartbeat;
 use super::incident::Incident;
+use super::noise;
 use super::notification::Notification;
 use super::planted::{self, Bug};
 use super::problem::Problem;
@@ -38,6 +39,8 @@ pub enum Stored {
     Notification(Box<Notification>),
     /// A heartbeat.
     Heartbeat(Box<Heartbeat>),
+    /// An account of noise.
+    Noise(Box<noise::Account>),
     /// Small things.
     Memory(Box<Memory>),
     /// The rules in force.
@@ -76,6 +79,7 @@ impl State {
             Stored::Change(it) => self.change_log.put(*it),
             Stored::Notification(it) => drop(self.notifications.insert(it.id, *it)),
             Stored::Heartbeat(it) => drop(self.heartbeats.insert(it.name.clone(), *it)),
+            Stored::Noise(it) => self.noise.put(*it),
             Stored::Memory(it) => self.memory = *it,
             Stored::Rules(it) => self.rules = it,
         }

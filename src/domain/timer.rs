@@ -109,9 +109,11 @@ impl State {
             ObjectKey::Notification(id) => Some(TimerKey::Notification(*id)),
             ObjectKey::Heartbeat(name) => Some(TimerKey::Heartbeat(name.clone())),
             ObjectKey::Change(id) => Some(TimerKey::Change(*id)),
-            ObjectKey::Alert(_) | ObjectKey::Problem(_) | ObjectKey::Memory | ObjectKey::Rules => {
-                None
-            }
+            ObjectKey::Alert(_)
+            | ObjectKey::Problem(_)
+            | ObjectKey::Noise(_)
+            | ObjectKey::Memory
+            | ObjectKey::Rules => None,
         };
         self.changes.objects.insert(key);
         if let Some(timer) = timer {

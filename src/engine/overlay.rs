@@ -50,6 +50,7 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
             state.heartbeats.keys().map(|it| ObjectKey::Heartbeat(it.clone())).collect()
         }
         Kind::Change => state.change_log.open.keys().map(|it| ObjectKey::Change(*it)).collect(),
+        Kind::Noise => state.noise.keys().into_iter().map(ObjectKey::Noise).collect(),
         Kind::AlertPage | Kind::Alert | Kind::Memory | Kind::Rules => Vec::new(),
     }
 }

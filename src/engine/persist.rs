@@ -63,6 +63,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Notification(it) => (Kind::Notification, it.to_string()),
         ObjectKey::Heartbeat(it) => (Kind::Heartbeat, it.to_string()),
         ObjectKey::Change(it) => (Kind::Change, it.to_string()),
+        ObjectKey::Noise(it) => (Kind::Noise, it.to_string()),
         ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
         ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
     }
@@ -80,6 +81,7 @@ pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
         ObjectKey::Notification(it) => state.notifications.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Heartbeat(it) => state.heartbeats.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Change(it) => state.change_log.open.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Noise(it) => state.noise.get(it).map(|it| object(kind, id, &it)),
         ObjectKey::Memory => Some(object(kind, id, &state.memory)),
         ObjectKey::Rules => Some(object(kind, id, &*state.rules)),
     }
@@ -93,6 +95,7 @@ fn closed_object(closed: &Closed) -> Object {
         Closed::Silence(it) => object(Kind::Silence, it.id.to_string(), it),
         Closed::Change(it) => object(Kind::Change, it.id.to_string(), it),
         Closed::Notification(it) => object(Kind::Notification, it.id.to_string(), it),
+        Closed::Noise(it) => object(Kind::Noise, it.key().to_string(), it),
         Closed::Heartbeat(it) => object(Kind::Heartbeat, it.name.to_string(), it),
     }
 }
@@ -137,6 +140,7 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
             Kind::Notification => stored.push(Stored::Notification(parse(object)?)),
             Kind::Heartbeat => stored.push(Stored::Heartbeat(parse(object)?)),
             Kind::Change => stored.push(Stored::Change(parse(object)?)),
+            Kind::Noise => stored.push(Stored::Noise(parse(object)?)),
             Kind::Memory => stored.push(Stored::Memory(parse(object)?)),
             Kind::Rules => stored.push(Stored::Rules(parse(object)?)),
         }

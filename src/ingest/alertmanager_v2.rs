@@ -77,7 +77,7 @@ pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Delivery, Refusal> {
         return Err((StatusCode::PAYLOAD_TOO_LARGE, 413, message));
     }
     let (alerts, rejected) = validate::sort(&raw.alerts, EndsBy::Time, now);
-    Ok(Delivery { alerts, rejected, changes: Vec::new() })
+    Ok(Delivery { alerts, rejected, ..Delivery::default() })
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ impl Poller {
         let over = self.over(&listing.alerts, &held, asked_at);
         alerts.extend(over.into_iter().map(|it| it.says_over(asked_at)));
         let count = listing.alerts.iter().filter(|it| it.is_firing).count();
-        let delivery = super::Delivery { alerts, rejected: listing.rejected, changes: Vec::new() };
+        let delivery = super::Delivery { alerts, rejected: listing.rejected, ..Default::default() };
         self.door.append(&self.server.name, delivery).await.map_err(|it| it.to_string())?;
         Ok(count)
     }

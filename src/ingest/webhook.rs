@@ -15,7 +15,7 @@ use crate::domain::source::{Mapping, Proof, Quota, Source};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -92,6 +92,7 @@ pub(super) type Refusal = (StatusCode, &'static str, String, &'static str);
 pub(super) async fn post(
     State(door): State<Arc<Door>>,
     Path(source): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
@@ -106,7 +107,8 @@ pub(super) async fn post(
         }
     };
     if source == alertmanager_webhook::SOURCE {
-        return alertmanager_webhook::post(&door, &headers, &body).await;
+        let counts = alertmanager_webhook::Counts::from_query(query.as_deref());
+        return alertmanager_webhook::post(&door, &headers, &body, counts).await;
     }
     if source == cloudevents::SOURCE {
         return cloudevents::post(&door, &headers, &body).await;

@@ -139,6 +139,9 @@ impl Metrics {
             Count::NotificationMuted => {
                 inner.notifications.with_label_values(&["muted"]).inc();
             }
+            Count::NotificationWouldSend => {
+                inner.notifications.with_label_values(&["would_send"]).inc();
+            }
             Count::HeartbeatPinged(signal) => inner.heard.pinged(*signal),
             Count::RecordPoisoned => inner.records_set_aside.inc(),
             Count::StoreHealed => inner.store_healed.inc(),

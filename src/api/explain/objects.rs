@@ -138,6 +138,7 @@ pub(super) fn notify_stage(notification: &Notification) -> Stage {
         NotificationState::Pending => "being sent",
         NotificationState::Delivered => "delivered",
         NotificationState::Dead => "given up",
+        NotificationState::WouldSend => "would have been sent, but we only observe,",
         NotificationState::Muted => "not told, as it was over when the route was no longer mute",
     };
     let verdict = format!(

@@ -248,6 +248,7 @@ impl Witness for Recorder {
             Closed::Silence(_)
             | Closed::Change(_)
             | Closed::Notification(_)
+            | Closed::Noise(_)
             | Closed::Heartbeat(_) => {}
         }
     }

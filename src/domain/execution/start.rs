@@ -202,6 +202,7 @@ impl State {
             "running".clone_into(&mut execution.why);
         }
         self.log_execution(now, id, "", "started");
+        self.note_run(id);
         self.start_step(now, id, 0);
     }
 

@@ -270,6 +270,7 @@ impl State {
         let Some(mut incident) = self.incidents.remove(&id) else { return };
         incident.state = IncidentState::Closed;
         incident.closed_at = Some(now);
+        self.account_incident(now, &incident);
         self.leave_groups(&incident);
         self.end_questions(now, id);
         self.log(
@@ -356,6 +357,7 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         sla: Vec::new(),
         executions: Vec::new(),
         problem: None,
+        acted_on: false,
         merged_into: None,
         is_split: false,
     }

@@ -198,6 +198,7 @@ impl State {
             sla: Vec::new(),
             executions: Vec::new(),
             problem: None,
+            acted_on: true,
             is_split: true,
             ..old
         };

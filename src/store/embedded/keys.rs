@@ -223,6 +223,7 @@ fn byte_of_kind(kind: Kind) -> u8 {
         Kind::Rules => 9,
         Kind::Heartbeat => 16,
         Kind::Change => 10,
+        Kind::Noise => 17,
     }
 }
 
@@ -239,6 +240,7 @@ fn kind_of_byte(byte: u8) -> Option<Kind> {
         9 => Kind::Rules,
         16 => Kind::Heartbeat,
         10 => Kind::Change,
+        17 => Kind::Noise,
         _ => return None,
     })
 }
