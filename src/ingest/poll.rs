@@ -6,18 +6,18 @@
 //! again, until it has settled.
 
 mod answer;
+mod hearing;
 
 use super::{Door, jitter};
 use crate::config::{self, Credentials, PrometheusServer};
-use crate::domain::event::{Ends, ReceivedAlert};
-use crate::domain::label::{Fingerprint, Labels};
-use crate::domain::{State, later};
+use crate::domain::label::Labels;
+use crate::domain::later;
 pub use answer::read as read_polled_alerts;
-use answer::{Listed, Listing};
 use futures_util::StreamExt;
-use jiff::{SignedDuration, Timestamp};
-use reqwest::{Client, RequestBuilder};
-use std::collections::{BTreeMap, BTreeSet};
+use hearing::{Hearing, held_by};
+use jiff::Timestamp;
+use reqwest::{Client, RequestBuilder, Response};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -28,11 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// The longest answer about the server itself that is read, in bytes.
 const STATUS_BYTES_MAX: usize = 4 << 20;
-/// So many answers without an alert mean that it is over.
-const ABSENCES: u32 = 2;
-/// How long after its start a server may not know what fires, in seconds: as long as it looks
-/// back for the samples of before.
-const SETTLE_SECONDS: i64 = 300;
 /// How long an answer's word lasts at least, in seconds: longer than a server takes to settle.
 const WORD_SECONDS_MIN: u32 = 900;
 /// How often we look whether there was a gap, or something ended.
@@ -49,9 +44,8 @@ pub fn begin(
         server: server.clone(),
         client: client.clone(),
         labels: server.external_labels.clone(),
-        started_at: None,
         is_well: None,
-        absences: BTreeMap::new(),
+        hearing: Hearing::default(),
     };
     Ok(servers.iter().map(|it| tokio::spawn(poller(it).run())).collect())
 }
@@ -77,12 +71,9 @@ struct Poller {
     client: Client,
     /// What it adds to its alerts' labels; `None` = not known yet.
     labels: Option<Labels>,
-    /// When it started.
-    started_at: Option<Timestamp>,
     /// Whether the last poll went well.
     is_well: Option<bool>,
-    /// In how many answers an alert that we hold was missing.
-    absences: BTreeMap<Fingerprint, u32>,
+    hearing: Hearing,
 }
 
 impl Poller {
@@ -139,11 +130,8 @@ impl Poller {
         let lead = self.server.poll_every_seconds.saturating_mul(4).max(WORD_SECONDS_MIN);
         let ends = later(asked_at, lead.into());
         let held = self.door.handle.peek(|state| held_by(state, &self.server.name, &listing));
-        let mut alerts = firing(&listing.alerts, &held, asked_at, ends);
-        let over = self.over(&listing.alerts, &held, asked_at);
-        alerts.extend(over.into_iter().map(|it| it.says_over(asked_at)));
         let count = listing.alerts.iter().filter(|it| it.is_firing).count();
-        let delivery = super::Delivery { alerts, rejected: listing.rejected, ..Default::default() };
+        let delivery = self.hearing.delivery(listing, &held, (asked_at, ends));
         self.door.append(&self.server.name, delivery).await.map_err(|it| it.to_string())?;
         Ok(count)
     }
@@ -154,12 +142,11 @@ impl Poller {
         let started_at = match told.map(|it| answer::read_start(&it)) {
             Ok(Some(at)) => Some(at),
             // It does not tell. One that could not be reached may have started anew.
-            _ if self.is_well == Some(true) => self.started_at,
+            _ if self.is_well == Some(true) => self.hearing.started_at,
             _ => Some(now),
         };
-        if started_at != self.started_at {
-            self.started_at = started_at;
-            self.absences.clear();
+        if started_at != self.hearing.started_at {
+            self.hearing = Hearing { started_at, absences: BTreeMap::new() };
             self.labels.clone_from(&self.server.external_labels);
         }
         if self.labels.is_some() {
@@ -181,34 +168,6 @@ impl Poller {
         Ok(())
     }
 
-    /// The alerts that are over for this source, because two answers did not have them.
-    fn over<'h>(&mut self, listed: &[Listed], held: &'h Held, now: Timestamp) -> Vec<&'h Known> {
-        let is_firing: BTreeSet<Fingerprint> =
-            listed.iter().filter(|it| it.is_firing).map(|it| it.labels.fingerprint()).collect();
-        let is_pending: BTreeSet<Fingerprint> =
-            listed.iter().filter(|it| !it.is_firing).map(|it| it.labels.fingerprint()).collect();
-        let started_at = self.started_at.unwrap_or(now);
-        let is_settled = later(started_at, SETTLE_SECONDS) <= now;
-        let mut absences = BTreeMap::new();
-        let mut over = Vec::new();
-        for (fingerprint, known) in held.iter().filter(|(_, it)| it.told_at.is_some()) {
-            let told_before_start = known.told_at.is_some_and(|it| it < started_at);
-            let may_not_know = !is_settled || is_pending.contains(fingerprint);
-            if is_firing.contains(fingerprint) || told_before_start && may_not_know {
-                continue;
-            }
-            let count = self.absences.get(fingerprint).map_or(1, |it| it + 1);
-            // Where another source has said so already, one answer is enough.
-            let is_said = known.over_at >= known.told_at;
-            if count >= ABSENCES || is_said {
-                over.push(known);
-            }
-            absences.insert(*fingerprint, count);
-        }
-        self.absences = absences;
-        over
-    }
-
     async fn ask(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
         let request = self.client.get(format!("{}{path}", self.server.url));
         let request = self.with_credentials(request)?;
@@ -217,15 +176,7 @@ impl Poller {
         if !status.is_success() {
             return Err(format!("{path} was answered with status `{}`", status.as_u16()));
         }
-        let mut body = Vec::new();
-        let mut chunks = answer.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            body.extend_from_slice(&chunk.map_err(|it| reason(&it.without_url()))?);
-            if body.len() > bytes_max {
-                return Err(format!("{path} was answered with more than {bytes_max} bytes"));
-            }
-        }
-        Ok(body)
+        read_answer(answer, bytes_max).await.map_err(|error| format!("{path}: {error}"))
     }
 
     fn with_credentials(&self, request: RequestBuilder) -> Result<RequestBuilder, String> {
@@ -240,96 +191,24 @@ impl Poller {
     }
 }
 
+/// Reads what a server answered, if that is not longer than it may be.
+pub(super) async fn read_answer(answer: Response, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let mut chunks = answer.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.map_err(|it| reason(&it.without_url()))?);
+        if body.len() > bytes_max {
+            return Err(format!("the answer has more than {bytes_max} bytes"));
+        }
+    }
+    Ok(body)
+}
+
 /// The innermost cause: the outer ones only say that there is one.
-fn reason(error: &dyn std::error::Error) -> String {
+pub(super) fn reason(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// What we hold of the alerts that a server tells or told of.
-type Held = BTreeMap<Fingerprint, Known>;
-
-/// What we know of an alert.
-struct Known {
-    labels: Labels,
-    annotations: Labels,
-    identity: Option<Fingerprint>,
-    is_firing: bool,
-    /// When this server last told that it fires; `None` = its last word is another.
-    told_at: Option<Timestamp>,
-    /// When another source last said that it is over.
-    over_at: Option<Timestamp>,
-}
-
-impl Known {
-    fn says_over(&self, now: Timestamp) -> ReceivedAlert {
-        ReceivedAlert {
-            labels: self.labels.clone(),
-            annotations: self.annotations.clone(),
-            starts_at: None,
-            ends: Ends::At(now),
-            generator_url: "".into(),
-            identity: self.identity,
-        }
-    }
-}
-
-/// Looks up what a source says to fire, and what is in its answer.
-fn held_by(state: &State, source: &str, listing: &Listing) -> Held {
-    let listed: BTreeSet<Fingerprint> =
-        listing.alerts.iter().map(|it| it.labels.fingerprint()).collect();
-    let mut held = Held::new();
-    for alert in state.alerts.values() {
-        let (own, others): (Vec<_>, Vec<_>) =
-            alert.reports.iter().partition(|it| *it.source == *source);
-        let told_at = own.iter().filter(|it| it.firing).map(|it| it.received_at).max();
-        if told_at.is_none() && !listed.contains(&alert.fingerprint) {
-            continue;
-        }
-        let over = others.iter().filter(|it| !it.firing).map(|it| it.received_at);
-        let is_own = alert.fingerprint == alert.labels.fingerprint();
-        let known = Known {
-            labels: alert.labels.clone(),
-            annotations: alert.annotations.clone(),
-            identity: (!is_own).then_some(alert.fingerprint),
-            is_firing: alert.state == crate::domain::alert::AlertState::Firing,
-            told_at,
-            over_at: over.max(),
-        };
-        held.insert(alert.fingerprint, known);
-    }
-    held
-}
-
-/// The alerts that fire, as a delivery. One that another source ended while we asked is left to the
-/// next answer.
-fn firing(
-    listed: &[Listed],
-    held: &Held,
-    asked_at: Timestamp,
-    ends: Timestamp,
-) -> Vec<ReceivedAlert> {
-    /// A watch's time and the wall clock's differ by less.
-    const CLOSE: SignedDuration = SignedDuration::from_millis(50);
-    let mut alerts = Vec::new();
-    for it in listed.iter().filter(|it| it.is_firing) {
-        let known = held.get(&it.labels.fingerprint());
-        if known.is_some_and(|it| it.over_at.is_some_and(|at| at + CLOSE >= asked_at)) {
-            continue;
-        }
-        // Its time is that of the condition; what it told by itself began when its `for` was over.
-        let is_new = known.is_none_or(|it| !it.is_firing);
-        alerts.push(ReceivedAlert {
-            labels: it.labels.clone(),
-            annotations: it.annotations.clone(),
-            starts_at: it.active_at.filter(|_| is_new),
-            ends: Ends::At(ends),
-            generator_url: "".into(),
-            identity: None,
-        });
-    }
-    alerts
 }
