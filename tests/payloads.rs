@@ -239,6 +239,24 @@ fn broken_bodies_are_refused_with_a_reason() {
     }
 }
 
+/// Bodies whose parts must not be compared with each other: the first took over a minute, the second
+/// twelve seconds, when they were.
+#[test]
+fn large_bodies_are_looked_at_within_bounds() {
+    let brackets =
+        format!(r#"{{"title": "Queue is long {}", "status": "down"}}"#, "[".repeat(1_000_000));
+    let keys: Vec<String> =
+        (0..80_000).map(|it| format!("\"servicestatehostnamestatuscheck{it}\": {{}}")).collect();
+    let keys = format!(r#"{{"alert_title": "Queue is long", {}}}"#, keys.join(","));
+    let lists = vec![r#"{"alerts": [{"x": 1}]}"#; 80_000].join(",");
+    let lists = format!(r#"{{"title": "Queue is long", "a": {{"alerts": [{lists}]}}}}"#);
+    for (what, body) in [("brackets", brackets), ("keys", keys), ("lists", lists)] {
+        let found = ingest::guess_body(body.as_bytes(), "application/json", now());
+        let found = found.unwrap_or_else(|reason| panic!("{what}: {reason}"));
+        assert_eq!(found.len(), 1, "{what}");
+    }
+}
+
 #[test]
 fn every_body_that_is_cut_or_spoilt_is_read_without_a_panic() {
     let sources = config::built_in_sources();

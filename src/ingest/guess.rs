@@ -28,6 +28,8 @@ pub(super) const NAME: &str = "guess";
 const ALERTS_MAX: usize = 1000;
 /// The most values of an entry of a list that are looked at.
 const ENTRY_FIELDS_MAX: usize = 300;
+/// The most values of all entries of a list together.
+const ALL_FIELDS_MAX: usize = 60_000;
 /// The most values beside a list that are looked at.
 const AROUND_MAX: usize = 100;
 /// A body below this evidence is no alert, see [`evidence`].
@@ -82,7 +84,7 @@ fn all(body: &Value, now: Timestamp) -> Result<(Option<String>, Vec<Guessed>), S
         return Err("the body is neither an object nor a list".to_owned());
     }
     let Some((place, list)) = fields::list_of_alerts(&body) else {
-        return one(&fields::fields(&body, None), &[], now).map(|it| (None, vec![it]));
+        return one(&fields::fields(&body, None, usize::MAX), &[], now).map(|it| (None, vec![it]));
     };
     let Value::Array(items) = list else { return Err("the list is none".to_owned()) };
     if items.len() > ALERTS_MAX {
@@ -90,13 +92,11 @@ fn all(body: &Value, now: Timestamp) -> Result<(Option<String>, Vec<Guessed>), S
     }
     // What stands beside the list holds for each of its entries that says nothing of its own. All of it is
     // looked at for each of them, so that it must be little.
-    let mut around = fields::fields(&body, Some(list));
-    around.truncate(if body.is_object() { AROUND_MAX } else { 0 });
-    let found = items.iter().filter_map(|it| {
-        let mut own = fields::fields(it, None);
-        own.truncate(ENTRY_FIELDS_MAX);
-        one(&own, &around, now).ok()
-    });
+    let most = if body.is_object() { AROUND_MAX } else { 0 };
+    let around = fields::fields(&body, Some(list), most);
+    let most = (ALL_FIELDS_MAX / items.len().max(1)).min(ENTRY_FIELDS_MAX);
+    let found =
+        items.iter().filter_map(|it| one(&fields::fields(it, None, most), &around, now).ok());
     let found: Vec<Guessed> = found.collect();
     if found.is_empty() {
         return Err("nothing in the list can be told from the rest by a name".to_owned());
@@ -127,6 +127,8 @@ impl Told {
         let title = naming::with_thing(title, of, &resources);
         let identity = identity::find(own, title.as_ref());
         let identity = identity.or_else(|| identity::find(around, title.as_ref()));
+        // An end may tell no more than the key that its beginning had.
+        let title = title.or_else(|| identity.clone().filter(|it| it.weight >= KEY_WEIGHT));
         let (Some(title), Some(identity)) = (title, identity) else {
             let message = "nothing in the body names an alert: no title, no name, no message";
             return Err(message.to_owned());
@@ -285,14 +287,14 @@ fn evidence(own: &[Field<'_>], around: &[Field<'_>], told: &Told) -> i32 {
         } else {
             Vec::new()
         };
-        for word in field.own.iter().chain(&field.owner).chain(&values) {
+        for word in field.own.iter().chain(field.owner.iter()).chain(&values) {
             let word = word.as_str();
             if FOR.contains(&word) && !found.contains(&word.to_owned()) {
                 found.push(word.to_owned());
             }
         }
         is_named |= words::any(&field.own, NAMED) || words::any(&field.owner, NAMED);
-        for word in field.own.iter().chain(&field.above) {
+        for word in field.own.iter().chain(field.above.iter()) {
             if AGAINST.contains(&word.as_str()) && !against.contains(word) {
                 against.push(word.clone());
             }

@@ -2,9 +2,18 @@
 
 use super::words::{words_of, words_of_key};
 use serde_json::{Map, Value};
+use std::rc::Rc;
 
 /// The most values that are looked at.
 const FIELDS_MAX: usize = 2000;
+/// The most keys and entries of lists that are looked at, whether a value stands behind them or not.
+const STEPS_MAX: usize = 8000;
+/// The most entries of a list that are looked at before it is taken for one of alerts.
+const JUDGED_MAX: usize = 50;
+/// The most values of such an entry that are looked at.
+const JUDGED_FIELDS_MAX: usize = 100;
+/// The most lists that are judged.
+const LISTS_MAX: usize = 64;
 /// How deep objects are looked into.
 const DEPTH_MAX: usize = 12;
 /// Keys that only wrap what matters: they count neither as depth nor as owner.
@@ -43,9 +52,11 @@ pub(super) struct Field<'a> {
     /// The words of its own key.
     pub(super) own: Vec<String>,
     /// The words of the key above it that says what it belongs to.
-    pub(super) owner: Vec<String>,
+    pub(super) owner: Rc<[String]>,
     /// The words of all keys above it.
-    pub(super) above: Vec<String>,
+    pub(super) above: Rc<[String]>,
+    /// The words that say what it is: its own, or those above where its own say nothing.
+    pub(super) meaning: Vec<String>,
     /// The key as it was written, for labels.
     pub(super) key: String,
     /// How many keys above it matter.
@@ -87,12 +98,6 @@ impl Field<'_> {
         }
     }
 
-    /// The words that say what it is: its own, or those above where its own say nothing.
-    pub(super) fn meaning(&self) -> Vec<String> {
-        let is_bare = self.own.iter().all(|it| BARE.contains(&it.as_str()));
-        if is_bare { [self.owner.clone(), self.own.clone()].concat() } else { self.own.clone() }
-    }
-
     /// The last word of its own key.
     pub(super) fn head(&self) -> &str {
         self.own.last().map_or("", String::as_str)
@@ -106,8 +111,8 @@ impl Field<'_> {
 /// What is above a value while a body is walked through.
 #[derive(Clone, Default)]
 struct Above {
-    words: Vec<String>,
-    owner: Vec<String>,
+    words: Rc<[String]>,
+    owner: Rc<[String]>,
     depth: u32,
     levels: usize,
     is_label: bool,
@@ -115,25 +120,46 @@ struct Above {
     place: String,
 }
 
-/// Takes a value apart. `skip` is a list that is looked at by itself.
-pub(super) fn fields<'a>(body: &'a Value, skip: Option<&Value>) -> Vec<Field<'a>> {
-    let mut found = Vec::new();
+/// Takes a value apart, until so many fields were found. `skip` is a list that is looked at by itself.
+pub(super) fn fields<'a>(body: &'a Value, skip: Option<&Value>, most: usize) -> Vec<Field<'a>> {
+    let most = most.min(FIELDS_MAX);
+    let mut found = Found { fields: Vec::new(), most, steps: 0 };
     walk(body, skip, &Above::default(), &mut found);
-    found
+    found.fields
 }
 
-fn walk<'a>(value: &'a Value, skip: Option<&Value>, above: &Above, found: &mut Vec<Field<'a>>) {
+/// What was found so far, and how much was looked at: bodies without an end are not walked to theirs.
+struct Found<'a> {
+    fields: Vec<Field<'a>>,
+    most: usize,
+    steps: usize,
+}
+
+impl Found<'_> {
+    fn is_enough(&mut self) -> bool {
+        self.steps += 1;
+        self.fields.len() >= self.most || self.steps > STEPS_MAX
+    }
+}
+
+fn walk<'a>(value: &'a Value, skip: Option<&Value>, above: &Above, found: &mut Found<'a>) {
     if above.levels > DEPTH_MAX || skip.is_some_and(|it| std::ptr::eq(it, value)) {
         return;
     }
     match value {
         Value::Object(map) => {
             for (key, value) in map {
+                if found.is_enough() {
+                    return;
+                }
                 step(key, value, skip, above, found);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate().take(50) {
+                if found.is_enough() {
+                    return;
+                }
                 let mut inside = above.clone();
                 inside.levels += 1;
                 inside.place = path_to(&above.place, &index.to_string());
@@ -160,7 +186,7 @@ fn step<'a>(
     value: &'a Value,
     skip: Option<&Value>,
     above: &Above,
-    found: &mut Vec<Field<'a>>,
+    found: &mut Found<'a>,
 ) {
     let own = words_of_key(key);
     if matches!(value, Value::Object(_) | Value::Array(_)) {
@@ -169,11 +195,11 @@ fn step<'a>(
         let mut inside = above.clone();
         inside.levels += 1;
         inside.place = path_to(&above.place, key);
-        inside.words.extend(own.iter().cloned());
+        inside.words = above.words.iter().chain(&own).cloned().collect();
         inside.is_label |=
             LABELS.contains(&joined.as_str()) || own.last().is_some_and(|it| it == "labels");
         if !is_wrapper {
-            inside.owner = own;
+            inside.owner = own.into();
             inside.depth += 1;
         }
         return walk(value, skip, &inside, found);
@@ -192,18 +218,16 @@ fn step<'a>(
     add(key, own, leaf(value), above, found);
 }
 
-fn add<'a>(
-    key: &str,
-    own: Vec<String>,
-    value: Leaf<'a>,
-    above: &Above,
-    found: &mut Vec<Field<'a>>,
-) {
-    if found.len() < FIELDS_MAX {
-        found.push(Field {
+fn add<'a>(key: &str, own: Vec<String>, value: Leaf<'a>, above: &Above, found: &mut Found<'a>) {
+    if found.fields.len() < found.most {
+        let is_bare = own.iter().all(|it| BARE.contains(&it.as_str()));
+        let of = if is_bare { &*above.owner } else { &[] };
+        let meaning = of.iter().chain(&own).cloned().collect();
+        found.fields.push(Field {
             own,
-            owner: above.owner.clone(),
-            above: above.words.clone(),
+            owner: Rc::clone(&above.owner),
+            above: Rc::clone(&above.words),
+            meaning,
             key: key.to_owned(),
             depth: above.depth,
             is_label: above.is_label,
@@ -236,21 +260,21 @@ fn path_to(place: &str, key: &str) -> String {
 }
 
 /// What was added last has a key out of a value, so that there is no path to it.
-fn mark_tag(found: &mut [Field<'_>]) {
-    if let Some(field) = found.last_mut() {
+fn mark_tag(found: &mut Found<'_>) {
+    if let Some(field) = found.fields.last_mut() {
         field.is_tag = true;
         field.place.clear();
     }
 }
 
-fn pair<'a>(key: &str, value: &'a Value, above: &Above, found: &mut Vec<Field<'a>>) {
+fn pair<'a>(key: &str, value: &'a Value, above: &Above, found: &mut Found<'a>) {
     let own = words_of_key(key);
     add(key, own, leaf(value), above, found);
     mark_tag(found);
 }
 
 /// `env:prod` or `env=prod`, as many tools write tags.
-fn tags<'a>(text: &'a str, above: &Above, found: &mut Vec<Field<'a>>) {
+fn tags<'a>(text: &'a str, above: &Above, found: &mut Found<'a>) {
     let Some((key, value)) = text.split_once([':', '=']) else { return };
     let (key, value) = (key.trim(), value.trim());
     let is_key = !key.is_empty() && key.len() <= 64 && !key.contains([' ', '/', '{']);
@@ -259,7 +283,7 @@ fn tags<'a>(text: &'a str, above: &Above, found: &mut Vec<Field<'a>>) {
     }
 }
 
-fn pair_text<'a>(key: &str, value: &'a str, above: &Above, found: &mut Vec<Field<'a>>) {
+fn pair_text<'a>(key: &str, value: &'a str, above: &Above, found: &mut Found<'a>) {
     add(key, words_of_key(key), Leaf::Text(value.into()), above, found);
     mark_tag(found);
 }
@@ -296,30 +320,30 @@ const LISTS: &[&str] = &[
 
 /// Finds a list of alerts, objects that tell more than one thing each, and the path to it.
 pub(super) fn list_of_alerts(body: &Value) -> Option<(String, &Value)> {
-    find_list(body, (4, true), "")
+    find_list(body, (4, true), "", &mut 0)
 }
 
 fn find_list<'a>(
     value: &'a Value,
     (levels, is_named): (usize, bool),
     place: &str,
+    judged: &mut usize,
 ) -> Option<(String, &'a Value)> {
     match value {
-        Value::Array(items) if is_named && !items.is_empty() => {
-            let tell = items.iter().filter(|it| tells(it)).count();
-            (tell * 2 > items.len()).then(|| (place.to_owned(), value))
+        Value::Array(items) if is_named && !items.is_empty() && *judged < LISTS_MAX => {
+            *judged += 1;
+            let looked_at = items.len().min(JUDGED_MAX);
+            let tell = items.iter().take(looked_at).filter(|it| tells(it)).count();
+            (tell * 2 > looked_at).then(|| (place.to_owned(), value))
         }
         Value::Object(map) if levels > 0 => {
             let named = |key: &str| LISTS.contains(&key.to_ascii_lowercase().as_str());
-            let direct = map.iter().filter(|(key, it)| named(key) && it.is_array());
-            let mut direct = direct
-                .filter_map(|(key, it)| find_list(it, (levels - 1, true), &path_to(place, key)));
-            direct.next().or_else(|| {
-                let objects = map.iter().filter(|(_, it)| it.is_object());
-                let mut objects = objects.filter_map(|(key, it)| {
-                    find_list(it, (levels - 1, false), &path_to(place, key))
-                });
-                objects.next()
+            let lists = map.iter().filter(|(key, it)| it.is_array() && named(key));
+            let objects = map.iter().filter(|(_, it)| it.is_object());
+            let mut inside =
+                lists.map(|it| (it, true)).chain(objects.map(|it| (it, false))).take(STEPS_MAX);
+            inside.find_map(|((key, it), is_named)| {
+                find_list(it, (levels - 1, is_named), &path_to(place, key), judged)
             })
         }
         _ => None,
@@ -332,10 +356,10 @@ fn tells(value: &Value) -> bool {
     if !value.is_object() {
         return false;
     }
-    let all = fields(value, None);
+    let all = fields(value, None, JUDGED_FIELDS_MAX);
     let has_state = all
         .iter()
-        .any(|it| it.depth <= 2 && it.meaning().iter().any(|word| WORDS.contains(&word.as_str())));
+        .any(|it| it.depth <= 2 && it.meaning.iter().any(|word| WORDS.contains(&word.as_str())));
     has_state && all.len() >= 3
 }
 

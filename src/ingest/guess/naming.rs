@@ -121,14 +121,13 @@ fn is_number_like(text: &str) -> bool {
 }
 
 fn title_weight(field: &Field<'_>) -> Option<u32> {
-    let meaning = field.meaning();
-    if any(&field.own, PAST) || any(&field.owner, PAST) || field.is_tag && !any(&meaning, MONITORS)
-    {
+    let meaning = &field.meaning;
+    if any(&field.own, PAST) || any(&field.owner, PAST) || field.is_tag && !any(meaning, MONITORS) {
         return None;
     }
-    let qualifiers = [field.owner.clone(), field.own.clone()].concat();
-    let about_monitor = any(&qualifiers, MONITORS);
-    let about_alert = about_monitor || any(&qualifiers, OCCURRENCES);
+    let qualified = |list: &[&str]| any(&field.owner, list) || any(&field.own, list);
+    let about_monitor = qualified(MONITORS);
+    let about_alert = about_monitor || qualified(OCCURRENCES);
     let own_monitor = any(&field.own, MONITORS) || any(&field.own, OCCURRENCES);
     let base: u32 = match field.head() {
         "name" | "title" if any(&field.own, &["type", "group", "policy"]) => 30,
@@ -195,8 +194,8 @@ fn link_weight(field: &Field<'_>, url: &str) -> Option<u32> {
         "ack",
         "acknowledge",
     ];
-    let meaning = field.meaning();
-    if any(&meaning, NONE) || any(&field.above, &["avatar", "image", "images", "icon"]) {
+    let meaning = &field.meaning;
+    if any(meaning, NONE) || any(&field.above, &["avatar", "image", "images", "icon"]) {
         return None;
     }
     let base = match field.head() {
@@ -204,7 +203,7 @@ fn link_weight(field: &Field<'_>, url: &str) -> Option<u32> {
         "html" | "web" | "self" => 60,
         _ => 40,
     };
-    let has = |list: &[&str]| any(&meaning, list) || any(&field.owner, list);
+    let has = |list: &[&str]| any(meaning, list) || any(&field.owner, list);
     let bonus = if has(OCCURRENCES) || has(&["alert", "details", "permalink", "web", "html"]) {
         20
     } else if has(MONITORS) || has(&["generator", "dashboard", "source", "view", "title"]) {
@@ -262,8 +261,8 @@ fn start_weight(field: &Field<'_>, is_firing: bool) -> Option<u32> {
         "updated",
         "until",
     ];
-    let meaning = field.meaning();
-    let has = |list: &[&str]| any(&meaning, list);
+    let meaning = &field.meaning;
+    let has = |list: &[&str]| any(meaning, list);
     if has(OVER) || is_strange(&field.owner) || has(&["previous", "next", "local"]) {
         return None;
     }
@@ -363,13 +362,13 @@ pub(super) fn labels(fields: &[Field<'_>]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for field in fields.iter().filter(|it| it.is_label && !it.is_listed) {
         let name = label_name(&field.key);
-        let meaning = field.meaning();
+        let meaning = &field.meaning;
         let Some(text) = field.plain() else { continue };
         let is_fit = !name.is_empty()
             && text.len() <= NAME_BYTES_MAX
             && !text.contains('\n')
             && !any(
-                &meaning,
+                meaning,
                 &[
                     "value",
                     "time",

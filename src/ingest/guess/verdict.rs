@@ -57,23 +57,23 @@ fn heaviest<T>(said: impl Iterator<Item = Found<T>>) -> Option<Found<T>> {
 }
 
 fn one_state(field: &Field<'_>, now: Timestamp) -> Weighed<Said> {
-    let meaning = field.meaning();
-    if any(&meaning, PAST) || any(&field.owner, PAST) {
+    let meaning = &field.meaning;
+    if any(meaning, PAST) || any(&field.owner, PAST) {
         return None;
     }
-    let stranger = is_strange(&meaning) || is_strange(&field.owner);
+    let stranger = is_strange(meaning) || is_strange(&field.owner);
     let penalty = if stranger { 45 } else { 0 };
-    let about_alert = any(&meaning, MONITORS) || any(&meaning, OCCURRENCES);
+    let about_alert = any(meaning, MONITORS) || any(meaning, OCCURRENCES);
     let bonus = if about_alert || field.has("current") || field.has("new") { 4 } else { 0 };
     let (said, weight) = match &field.value {
         // A monitor that is active is one that is switched on.
         Leaf::Bool(_) if any(&field.owner, MONITORS) && field.has("active") => return None,
-        Leaf::Bool(it) => state_of_bool(&meaning, *it)?,
-        Leaf::Number(number) => state_of_number(field, &meaning, *number, now)?,
-        Leaf::Null => state_of_time(&meaning, None, now)?,
-        Leaf::Text(text) => match state_of_time(&meaning, Some(text), now) {
+        Leaf::Bool(it) => state_of_bool(meaning, *it)?,
+        Leaf::Number(number) => state_of_number(field, meaning, *number, now)?,
+        Leaf::Null => state_of_time(meaning, None, now)?,
+        Leaf::Text(text) => match state_of_time(meaning, Some(text), now) {
             Some(found) => found,
-            None => state_of_words(field, &meaning)?,
+            None => state_of_words(field, meaning)?,
         },
     };
     (weight + bonus > penalty).then(|| (said, weight + bonus - penalty))
@@ -133,11 +133,21 @@ fn text_weight(field: &Field<'_>) -> Option<u32> {
     }
 }
 
+/// How much of a sentence is read, in bytes.
+const LINE_BYTES_MAX: usize = 500;
+/// The most parts in brackets that are looked at.
+const MARKS_MAX: usize = 8;
+
+/// As much of a line as is read.
+fn beginning(line: &str) -> &str {
+    line.get(..line.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or(line)
+}
+
 /// What a sentence says: in brackets or before a colon, else by its plain words.
 fn sentence(text: &str, weight: u32) -> Weighed<Said> {
-    let line = text.lines().find(|it| !it.trim().is_empty())?;
+    let line = beginning(text.lines().find(|it| !it.trim().is_empty())?);
     let mut marked = Vec::new();
-    for (start, _) in line.match_indices(['[', '(', '*']) {
+    for (start, _) in line.match_indices(['[', '(', '*']).take(MARKS_MAX) {
         let rest = line.get(start + 1..).unwrap_or_default();
         marked.extend(rest.split([']', ')', '*']).next());
     }
@@ -272,11 +282,11 @@ pub(super) fn severity(fields: &[Field<'_>]) -> Option<Found<u8>> {
 }
 
 fn one_severity(field: &Field<'_>) -> Weighed<u8> {
-    let meaning = field.meaning();
-    if any(&meaning, PAST) || any(&field.owner, PAST) {
+    let meaning = &field.meaning;
+    if any(meaning, PAST) || any(&field.owner, PAST) {
         return None;
     }
-    let has = |list: &[&str]| any(&meaning, list);
+    let has = |list: &[&str]| any(meaning, list);
     let weight = if has(&["severity", "sev", "severities"]) {
         100
     } else if has(&["criticality"]) {
@@ -288,7 +298,7 @@ fn one_severity(field: &Field<'_>) -> Weighed<u8> {
     } else if has(&["impact"]) {
         70
     } else if has(&["state", "status"]) {
-        return state_as_severity(field, &meaning);
+        return state_as_severity(field, meaning);
     } else if has(&["type", "class", "kind", "category", "classification"]) {
         let [word] = words(field).try_into().ok()?;
         return severity_of_state(&word).map(|it| (it, 50));
@@ -313,7 +323,7 @@ fn one_severity(field: &Field<'_>) -> Weighed<u8> {
         _ => field.text().and_then(|it| it.parse().ok()),
     };
     let found = match number {
-        Some(number) => (severity_of_number(&meaning, number)?, weight - 12),
+        Some(number) => (severity_of_number(meaning, number)?, weight - 12),
         None => (severity_of_text(field.text()?)?, weight),
     };
     Some((found.0, found.1 - penalty))
@@ -372,9 +382,9 @@ fn severity_of_number(meaning: &[String], number: f64) -> Option<u8> {
 
 /// `[P1] …`, `CRITICAL: …`.
 fn severity_of_title(text: &str) -> Option<u8> {
-    let line = text.lines().next()?;
+    let line = beginning(text.lines().next()?);
     let mut marked: Vec<&str> = Vec::new();
-    for (start, _) in line.match_indices(['[', '(']) {
+    for (start, _) in line.match_indices(['[', '(']).take(MARKS_MAX) {
         let rest = line.get(start + 1..).unwrap_or_default();
         marked.extend(rest.split([']', ')']).next());
     }

@@ -83,6 +83,21 @@ pub(super) const FIRING: &[&str] = &[
     "wrong",
     "yellow",
     "orange",
+    "abnormal",
+    "blocked",
+    "crash",
+    "crashing",
+    "disconnected",
+    "disrupted",
+    "disruption",
+    "exhausted",
+    "impaired",
+    "maintenance",
+    "overloaded",
+    "saturated",
+    "stale",
+    "stopped",
+    "unstable",
 ];
 
 /// One that is over.
@@ -135,6 +150,12 @@ pub(super) const RESOLVED: &[&str] = &[
     "terminated",
     "untriggered",
     "up",
+    "alive",
+    "available",
+    "connected",
+    "nominal",
+    "paused",
+    "ready",
 ];
 
 /// Words that say so even in the middle of a sentence.

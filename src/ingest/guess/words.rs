@@ -4,6 +4,13 @@ use super::vocabulary::{
     FIRING, FIRING_IN_TEXT, MONITORS, NEGATIONS, OCCURRENCES, PARTS, RESOLVED, RESOLVED_IN_TEXT,
     RESOURCES, STRANGERS,
 };
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+/// The longest word that a compound is made of, in bytes.
+const PART_BYTES_MAX: usize = 12;
+/// How much of a key or value is taken apart, in bytes: what an alert is stands at its beginning.
+const WORDS_BYTES_MAX: usize = 1000;
 
 /// What a word says about an alert's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +95,15 @@ pub(super) fn severity_of_state(word: &str) -> Option<u8> {
 
 /// The label for a thing that can be broken.
 pub(super) fn resource(word: &str) -> Option<&'static str> {
-    RESOURCES.iter().find(|(it, _)| *it == word).map(|(_, label)| *label)
+    static LABELS: LazyLock<BTreeMap<&str, &str>> =
+        LazyLock::new(|| RESOURCES.iter().copied().collect());
+    LABELS.get(word).copied()
+}
+
+/// Whether a compound key may be made of this word.
+fn is_part(word: &str) -> bool {
+    static KNOWN: LazyLock<BTreeSet<&str>> = LazyLock::new(|| PARTS.iter().copied().collect());
+    word.len() <= PART_BYTES_MAX && (KNOWN.contains(word) || resource(word).is_some())
 }
 
 /// Splits a key or value into lower-case words: at signs, at humps, and `SERVICESTATE` by what it
@@ -99,6 +114,7 @@ pub(super) fn words_of_key(key: &str) -> Vec<String> {
 
 /// Splits a text into lower-case words, at signs and at humps.
 pub(super) fn words_of(text: &str) -> Vec<String> {
+    let text = text.get(..text.floor_char_boundary(WORDS_BYTES_MAX)).unwrap_or(text);
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
     let characters: Vec<char> = text.chars().collect();
@@ -123,16 +139,15 @@ pub(super) fn words_of(text: &str) -> Vec<String> {
 
 /// Splits `servicestate` into `service` and `state`, if it is made of known words only.
 fn split_compound(word: String) -> Vec<String> {
-    let is_known = |it: &str| PARTS.contains(&it) || resource(it).is_some();
-    if word.len() < 6 || word.len() > 40 || is_known(&word) || !word.is_ascii() {
+    if word.len() < 6 || word.len() > 40 || is_part(&word) || !word.is_ascii() {
         return vec![word];
     }
     // For each length of a beginning: where the last word of it starts, if it can be split.
     let mut starts: Vec<Option<usize>> = vec![None; word.len() + 1];
     for end in 1..=word.len() {
-        let start = (0..end).find(|start| {
+        let start = (end.saturating_sub(PART_BYTES_MAX)..end).find(|start| {
             let splits = *start == 0 || starts.get(*start).copied().flatten().is_some();
-            splits && word.get(*start..end).is_some_and(is_known)
+            splits && word.get(*start..end).is_some_and(is_part)
         });
         if let Some(it) = starts.get_mut(end) {
             *it = start;
@@ -162,6 +177,13 @@ pub(super) fn any(words: &[String], list: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_word_of_a_compound_is_too_long() {
+        let words = PARTS.iter().chain(RESOURCES.iter().map(|(word, _)| word));
+        let long: Vec<_> = words.filter(|it| it.len() > PART_BYTES_MAX).collect();
+        assert!(long.is_empty(), "{long:?}");
+    }
 
     #[test]
     fn keys_are_split_into_words() {
