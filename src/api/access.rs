@@ -103,12 +103,14 @@ pub(super) async fn layer(
             let answer = tokio::time::timeout(REQUEST_MAX, next.run(request)).await;
             answer.unwrap_or_else(|_| {
                 let seconds = REQUEST_MAX.as_secs();
+                let path = if pings_by_key(&path) { "/ping/…" } else { &path };
                 tracing::warn!("a request to {path} was not done within {seconds} s");
                 ApiError::unavailable(format!("not done within {seconds} s")).into_response()
             })
         }
         Err(refusal) => {
-            tracing::debug!("refused {} {path}: {refusal}", request.method());
+            let told = if pings_by_key(&path) { "/ping/…" } else { &path };
+            tracing::debug!("refused {} {told}: {refusal}", request.method());
             refusal.answer_for(&path)
         }
     };
@@ -122,7 +124,8 @@ impl Guard {
         let host = self.access.check_host(headers)?;
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         // A ping changes something, by whatever method.
-        let is_ping = pinged(request.uri().path()).is_some();
+        let path = request.uri().path();
+        let is_ping = pinged(path).is_some() || pings_by_key(path);
         if changes || is_ping {
             self.access.check_origin(headers, host)?;
         }
@@ -144,6 +147,11 @@ impl Guard {
 pub(super) fn pinged(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("/heartbeat/").or_else(|| path.strip_prefix("/v2/heartbeats/"))?;
     rest.split('/').next()
+}
+
+/// Whether a path pings with a key that stands in it; its door checks the key.
+pub(super) fn pings_by_key(path: &str) -> bool {
+    path.starts_with("/ping/")
 }
 
 /// Refuses what a browser asks for in the name of a foreign page, such as an image: it carries no

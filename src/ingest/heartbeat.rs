@@ -1,7 +1,8 @@
 //! Pings: `GET|HEAD|POST /heartbeat/{name}[/start|/fail|/log|/{exit code}]`, as healthchecks.io takes
-//! them, and Opsgenie's `/v2/heartbeats/{name}/ping`.
+//! them, its own addresses `/ping/{key}/{name}` and `/ping/{uuid}`, and Opsgenie's
+//! `/v2/heartbeats/{name}/ping`.
 
-use super::{Door, answer_error, answer_not_taken};
+use super::{Door, Keys, answer_error, answer_not_taken};
 use crate::config;
 use crate::domain::event::Event;
 use crate::domain::heartbeat::{HeartbeatPing, HeartbeatRule, OUTPUT_BYTES_MAX, Signal};
@@ -24,9 +25,11 @@ const DRAINED_BYTES_MAX: usize = 64 << 20;
 /// The addresses of pings.
 pub(super) fn routes() -> Router<Arc<Door>> {
     let ping: MethodRouter<Arc<Door>> = get(ping).post(ping);
+    let ping_by_key: MethodRouter<Arc<Door>> = get(ping_by_key).post(ping_by_key);
     Router::new()
         .route("/heartbeat/{name}", ping)
         .route("/heartbeat/{name}/{signal}", get(ping_with_signal).post(ping_with_signal))
+        .route("/ping/{*rest}", ping_by_key)
         .route(
             "/v2/heartbeats/{name}/ping",
             get(ping_as_opsgenie)
@@ -70,6 +73,51 @@ async fn ping_with_signal(
     body: Body,
 ) -> Response {
     answer(take(&door, (&name, &signal), options, (&headers, body)).await)
+}
+
+/// An address of healthchecks.io: `/ping/{key}/{name}` or `/ping/{uuid}`, and perhaps a signal.
+async fn ping_by_key(
+    State(door): State<Arc<Door>>,
+    Path(rest): Path<String>,
+    Query(options): Query<Options>,
+    body: Body,
+) -> Response {
+    let rules = door.handle.peek(|state| Arc::clone(&state.rules));
+    let Some((name, signal)) = meant_by(&rules.heartbeats, &rest, &door.keys) else {
+        // The key may be wrong, or the name: whoever guesses is not told which.
+        return answer(Err(Refusal::Bad(
+            StatusCode::NOT_FOUND,
+            "unknown_heartbeat",
+            "there is no heartbeat at this address".to_owned(),
+            "`/ping/KEY/NAME`, or `/ping/UUID` where that is the heartbeat's `token`",
+        )));
+    };
+    let ping = read_ping(name, signal, options.rid.as_deref());
+    answer(match ping {
+        Ok(ping) => submit(&door, ping, body).await,
+        Err(refusal) => Err(refusal),
+    })
+}
+
+/// Which heartbeat an address with a key in it means, and what it says of it; `None` = none, or
+/// the key does not fit.
+fn meant_by<'a>(
+    rules: &'a [HeartbeatRule],
+    rest: &'a str,
+    keys: &Keys,
+) -> Option<(&'a str, &'a str)> {
+    let mut parts = rest.split('/');
+    let (key, second, third) = (parts.next()?, parts.next(), parts.next());
+    let is_last = parts.next().is_none();
+    let by_name = rules.iter().find(|it| Some(it.rule.name.as_str()) == second);
+    if let Some(rule) = by_name.filter(|_| is_last)
+        && (is_token(rule, key) || rule.token.is_none() && keys(key))
+    {
+        return Some((&rule.rule.name, third.unwrap_or_default()));
+    }
+    let is_id = uuid::Uuid::try_parse(key).is_ok() && third.is_none();
+    let rule = rules.iter().find(|it| is_id && is_token(it, key))?;
+    Some((&rule.rule.name, second.unwrap_or_default()))
 }
 
 async fn ping_as_opsgenie(
@@ -127,7 +175,10 @@ async fn take(
         return Err(Refusal::Bad(StatusCode::NOT_FOUND, "unknown_heartbeat", message, hint));
     };
     check_token(rule, options.key.as_deref(), headers)?;
-    let mut ping = read_ping(name, signal, options.rid.as_deref())?;
+    submit(door, read_ping(name, signal, options.rid.as_deref())?, body).await
+}
+
+async fn submit(door: &Door, mut ping: HeartbeatPing, body: Body) -> Result<(), Refusal> {
     ping.output = read_output(body).await;
     door.submit_held(vec![Event::HeartbeatPinged(ping)]).await.map_err(Refusal::NotTaken)
 }
@@ -185,26 +236,34 @@ pub fn clean(bytes: &[u8]) -> String {
     text
 }
 
+/// Whether a key is the token of a heartbeat's own. A secret that cannot be read is nobody's.
+fn is_token(rule: &HeartbeatRule, key: &str) -> bool {
+    let Some(token) = &rule.token else { return false };
+    let name = &rule.rule.name;
+    let secret = config::read_secret(name, token).unwrap_or_else(|error| {
+        tracing::error!(heartbeat = name, %error, "this heartbeat takes no ping");
+        String::new()
+    });
+    let is_equal: bool = key.as_bytes().ct_eq(secret.as_bytes()).into();
+    is_equal && !secret.is_empty()
+}
+
 /// A heartbeat with a token takes `Authorization: Bearer`, Opsgenie's `GenieKey`, or `?key=`.
 fn check_token(
     rule: &HeartbeatRule,
     key: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<(), Refusal> {
-    let Some(token) = &rule.token else { return Ok(()) };
-    let name = &rule.rule.name;
-    let secret = config::read_secret(name, token).unwrap_or_else(|error| {
-        tracing::error!(heartbeat = name, %error, "this heartbeat takes no ping");
-        String::new()
-    });
+    if rule.token.is_none() {
+        return Ok(());
+    }
     let header = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
     let given = header.and_then(|it| it.split_once(' ')).and_then(|(scheme, token)| {
         let is_known = ["bearer", "geniekey"].iter().any(|it| scheme.eq_ignore_ascii_case(it));
         is_known.then(|| token.trim())
     });
     let given = given.or(key).unwrap_or_default();
-    let equal: bool = given.as_bytes().ct_eq(secret.as_bytes()).into();
-    if equal && !secret.is_empty() {
+    if is_token(rule, given) {
         return Ok(());
     }
     let message = "this heartbeat needs its token".to_owned();
@@ -254,6 +313,35 @@ mod tests {
         assert!(text.len() <= OUTPUT_BYTES_MAX && text.len() > OUTPUT_BYTES_MAX - 8);
         assert!(clean(&[0xff; OUTPUT_BYTES_MAX]).len() <= OUTPUT_BYTES_MAX);
         assert_eq!(read_output(Body::empty()).await, "");
+    }
+
+    #[test]
+    fn an_address_of_healthchecks_means_a_heartbeat() {
+        let rules = "heartbeats: [{name: backup, every: 1m}, {name: own, every: 1m}, {name: start, every: 1m}]";
+        let rules = config::rules_from_texts(&[("h.yaml", rules)], Mode::Act).value.unwrap();
+        let mut rules = rules.heartbeats.clone();
+        rules[1].token = Some(SecretText::Text(RUN.to_owned()));
+        let keys: Keys = Arc::new(|key| key == "ours");
+        let own = format!("{RUN}/own");
+        for (rest, expected) in [
+            ("ours/backup", Some(("backup", ""))),
+            ("ours/backup/start", Some(("backup", "start"))),
+            ("ours/start", Some(("start", ""))),
+            (RUN, Some(("own", ""))),
+            (&format!("{RUN}/fail"), Some(("own", "fail"))),
+            (&format!("{RUN}/start"), Some(("own", "start"))),
+            (&own, Some(("own", ""))),
+            (&format!("{own}/3"), Some(("own", "3"))),
+            (&format!("{RUN}/backup"), Some(("own", "backup"))),
+            ("ours/own", None),
+            ("theirs/backup", None),
+            ("ours", None),
+            ("ours/backup/start/x", None),
+            ("", None),
+            ("/backup", None),
+        ] {
+            assert_eq!(meant_by(&rules, rest, &keys), expected, "{rest}");
+        }
     }
 
     #[test]

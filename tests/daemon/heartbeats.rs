@@ -165,6 +165,7 @@ fn a_ping_needs_what_its_heartbeat_asks_for_and_no_page_sends_it() {
     };
     let none = ("accept", "*/*");
     let bearer = format!("Bearer {}", tokens[1]);
+    let by_token = format!("/ping/{}/backup", tokens[1]);
     for (path, header, status) in [
         ("/heartbeat/backup", none, 401),
         ("/heartbeat/backup", ("authorization", bearer.as_str()), 200),
@@ -173,6 +174,16 @@ fn a_ping_needs_what_its_heartbeat_asks_for_and_no_page_sends_it() {
         ("/heartbeat/own/start", ("authorization", "Bearer sesame"), 200),
         ("/heartbeat/own?key=sesame", none, 200),
         ("/heartbeat/own?key=other", none, 401),
+        // As healthchecks.io has it.
+        ("/ping/sesame/own", none, 200),
+        ("/ping/sesame/own/start", none, 200),
+        ("/ping/sesame/own/stop", none, 400),
+        ("/ping/other/own", none, 404),
+        ("/ping/sesame/backup", none, 404),
+        ("/ping/sesame", none, 404),
+        (by_token.as_str(), none, 200),
+        ("/ping/sesame/own", ("sec-fetch-site", "cross-site"), 403),
+        ("/ping/sesame/own", ("origin", "http://evil.example"), 403),
         ("/v2/heartbeats/own/ping", ("authorization", "GenieKey sesame"), 202),
         ("/v2/heartbeats/own/ping", ("authorization", "GenieKey other"), 401),
         // An image on a foreign page asks without an `Origin`.
@@ -181,7 +192,8 @@ fn a_ping_needs_what_its_heartbeat_asks_for_and_no_page_sends_it() {
     ] {
         assert_eq!(send(path, header), status, "{path} {header:?}");
     }
-    assert_eq!(show(&daemon, "own")["pings"], 3);
+    assert_eq!(show(&daemon, "own")["pings"], 5);
+    assert_eq!(show(&daemon, "backup")["pings"], 2);
 }
 
 #[test]
