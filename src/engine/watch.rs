@@ -357,6 +357,7 @@ impl Watch {
             for count in &turn.counts {
                 self.metrics.count(count);
             }
+            write::log_warnings(&turn.timeline);
             let names = turn.timeline.into_iter();
             self.undurable
                 .commit

@@ -1,9 +1,10 @@
 //! Making it durable: the last turns' results, then their answers and effects.
 
 use super::{Watch, answer_settles, not_begun, write_lock};
-use crate::domain::Accepted;
 use crate::domain::effect::{Effect, EffectKey, PlannedEffect};
+use crate::domain::incident::TimelineEntry;
 use crate::domain::planted::{self, Bug};
+use crate::domain::{Accepted, ObjectKey};
 use crate::engine::persist::{self, Written};
 use crate::engine::watch::{COMMIT_ALERTS_MAX, COMMIT_EVERY};
 use crate::store::{Batch, Commit, Error, Kind};
@@ -132,6 +133,14 @@ fn append(commit: &mut Commit, later: Written) {
     commit.puts.extend(later.puts);
     commit.closes.extend(later.closes);
     commit.deletes.extend(later.deletes);
+}
+
+/// Puts into the log what people should see also where no receiver is told: a silence that ends
+/// while its alerts fire.
+pub(super) fn log_warnings(timeline: &[(ObjectKey, TimelineEntry)]) {
+    for (_, entry) in timeline.iter().filter(|(_, it)| it.kind == "silence_expiring") {
+        tracing::warn!(reason = entry.text, "a silence ends soon");
+    }
 }
 
 #[cfg(test)]
