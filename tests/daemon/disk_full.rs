@@ -118,6 +118,35 @@ fn a_full_disk_stops_the_intake_and_nothing_else() {
     assert!(Path::new(&data).exists());
 }
 
+/// Whoever watches over this watch hears nothing while no record becomes durable, so that he raises the
+/// alarm, and hears again by itself when there is space.
+#[test]
+fn the_watch_outside_is_not_told_while_the_disk_is_full() {
+    let receiver = Receiver::start();
+    let disk = SmallDisk::mount();
+    let daemon = Daemon::start_with(Options {
+        rules: BY_SERVICE.to_owned(),
+        settings: format!("heartbeat_out: {{url: '{}', every: 1s}}\n", receiver.url("/alive")),
+        data: Some(disk.folder.path().join("data")),
+        ..Options::default()
+    });
+    eventually("it is told", SOON, || receiver.received_at("/alive").pop());
+    fill_until_refused(&daemon, &disk, &mut BTreeSet::new());
+    let count = |outcome| daemon.metric("watchkeeper_heartbeat_out_total", &[("outcome", outcome)]);
+    eventually("it is withheld", SOON, || (count("withheld") > 0.5).then_some(()));
+    let (told, withheld) = (receiver.received_at("/alive").len(), count("withheld"));
+    eventually("it is withheld again and again", SOON, || {
+        disk.fill();
+        (count("withheld") > withheld + 2.5).then_some(())
+    });
+    assert_eq!(receiver.received_at("/alive").len(), told, "told although nothing is durable");
+    assert!(daemon.log().contains("the outer watch was not told that we live"));
+    disk.make_space();
+    eventually("it is told again by itself", SOON, || {
+        (receiver.received_at("/alive").len() > told).then_some(())
+    });
+}
+
 /// A step is under way while the disk becomes full, and ends while it is: its result waits in
 /// memory, and is written down when there is space. Meanwhile the daemon is calm and readable.
 #[test]
