@@ -74,9 +74,6 @@ enum Command {
     Replay(replay::Arguments),
     /// Look after the store of a stopped daemon
     Store(store::Arguments),
-    /// List sources, try what a body becomes, suggest a mapping
-    #[command(alias = "sources")]
-    Source(Noun<source::Command>),
     /// Take over the configuration of an Alertmanager as rules
     Import(import::ImportArguments),
     #[command(flatten)]
@@ -105,6 +102,9 @@ enum Remote {
     /// List incidents and work on them
     #[command(alias = "incidents")]
     Incident(Noun<incident::Command>),
+    /// List sources, try what a body becomes, suggest a mapping, see what was not understood
+    #[command(alias = "sources")]
+    Source(Noun<source::Command>),
     /// List problems and decide on them
     #[command(alias = "problems")]
     Problem(Noun<problem::Command>),
@@ -192,7 +192,6 @@ pub fn main() -> ExitCode {
         Command::Test { paths } => finish_daemon(test::run(&paths)),
         Command::Replay(it) => finish_daemon(replay::run(&it)),
         Command::Store(it) => finish(store::run(it)),
-        Command::Source(it) => finish(source::run(&it.command, it.output.output)),
         Command::Import(it) => finish(import::run(&it)),
         Command::Remote(it) => finish(talk(&arguments.server, it)),
         Command::Completions { shell } => {
@@ -213,6 +212,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             }
             Remote::Heartbeat(it) => heartbeat::run(&client, it.command, it.output.output).await,
             Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
+            Remote::Source(it) => source::run(&client, it.command, it.output.output).await,
             Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
             Remote::Change(it) => change::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
@@ -376,6 +376,9 @@ mod tests {
             "watchkeeper source list --rules rules",
             "watchkeeper source try body.json --source datadog -o json",
             "watchkeeper source try - --guess",
+            "watchkeeper source try --quarantined 3f0e",
+            "watchkeeper source quarantine list",
+            "watchkeeper source quarantine show 3f0e",
             "watchkeeper source suggest body.json --name shop",
             "watchkeeper import alertmanager.yml --out rules --force",
             "watchkeeper import - --dry-run",

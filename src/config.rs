@@ -52,10 +52,12 @@ pub use watched::{Credentials, HeartbeatOut, PrometheusServer, read_prometheus_c
 
 use crate::domain::item::Catalog;
 use crate::domain::rules::{Mode, RuleSet, SecretText};
+use crate::domain::source::Quota;
 use files::Files;
 use jiff::Timestamp;
 use reader::Source;
 use rule_files::Surroundings;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +90,8 @@ pub struct Settings {
     pub alertmanager_version: String,
     /// With so many alerts in memory no new one is taken; each takes two to three kilobytes.
     pub alerts_max: usize,
+    /// How many bodies a source may send, by its name, also where nobody declared it.
+    pub quotas: BTreeMap<String, Quota>,
 }
 
 /// What a token's bearer may do. Each role includes those before it, but `Ingest`, which may only

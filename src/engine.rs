@@ -97,6 +97,9 @@ pub enum SubmitError {
          resolve or silence what floods, or raise `server.alerts_max`"
     )]
     Crowded(usize),
+    /// A source sent more than it may.
+    #[error("the source `{0}` has used up its quota; see `server.quotas` in the settings")]
+    OverQuota(String),
     /// The store cannot take anything at the moment.
     #[error("the store cannot take anything at the moment: {0}")]
     Unavailable(String),

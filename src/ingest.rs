@@ -27,9 +27,12 @@ mod pagerduty_changes;
 mod pagerduty_events;
 mod payload;
 mod poll;
+mod quarantine;
 mod quota;
 mod seen;
 mod signature;
+mod sns;
+mod tried;
 mod validate;
 mod webhook;
 
@@ -38,11 +41,17 @@ pub use history::{ToldAlert, ToldChange};
 pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
 pub use poll::{begin as begin_polling, client as http_client, read_polled_alerts};
+pub use quarantine::Quarantined;
+pub use tried::{
+    deliver_entries, guess_body, map_body, map_quarantined, map_service_body, read_alerta,
+    read_cloudevents, read_opsgenie, read_pagerduty_change, read_pagerduty_event,
+    read_posted_alerts, read_webhook, suggest_source,
+};
 
 use crate::domain::change::ReceivedChange;
 use crate::domain::event::{AlertBatch, ChangeBatch, Ends, Event, ReceivedAlert, RejectedAlert};
 use crate::domain::noise::Page;
-use crate::domain::source::Source;
+use crate::domain::source::Quota;
 use crate::engine::{Handle, SubmitError};
 use crate::telemetry::Metrics;
 use axum::extract::DefaultBodyLimit;
@@ -52,7 +61,9 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use coalesce::{Coalescer, Moment, Terms};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,10 +88,14 @@ pub struct Door {
     sources: webhook::Sources,
     keys: Keys,
     seen: seen::Seen,
+    sns: sns::Sns,
+    quarantine: quarantine::Quarantine,
     /// Told when a sender says that something is over.
     ended: tokio::sync::Notify,
     /// With so many alerts at hand no new one is taken.
     alerts_max: usize,
+    /// How many bodies a source may send, declared or not.
+    quotas: BTreeMap<String, Quota>,
     /// Where the steady clock began.
     opened_at: Instant,
 }
@@ -106,6 +121,8 @@ pub fn routes(door: Arc<Door>) -> Router {
         .route("/v2/alerts/{identifier}/acknowledge", post(opsgenie::acknowledge))
         .route("/v2/alerts/{identifier}/notes", post(opsgenie::note))
         .route("/v2/alerts/requests/{id}", get(opsgenie::request))
+        .route("/api/v1/quarantine", get(quarantine::list))
+        .route("/api/v1/quarantine/{id}", get(quarantine::show))
         .merge(heartbeat::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(door)
@@ -124,95 +141,6 @@ pub struct Delivery {
     pub page: Option<Page>,
 }
 
-/// Reads the body of `POST /api/v2/alerts`. Fails with a message when it is no list of alerts.
-pub fn read_posted_alerts(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
-    alertmanager_v2::parse(body, now).map_err(|(_, _, message)| message)
-}
-
-/// Reads the body of an Alertmanager's webhook. Fails with a message when it is none.
-pub fn read_webhook(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
-    alertmanager_webhook::parse(body, now).map_err(|(_, _, message)| message)
-}
-
-/// Reads the body of `POST /v2/enqueue`. Fails with everything that is wrong with it.
-pub fn read_pagerduty_event(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
-    let event = pagerduty_events::read(body).map_err(|it| it.errors.join("; "))?;
-    Ok(webhook::delivery(&vec![Ok(event.mapped_for(pagerduty_events::SOURCE))], now))
-}
-
-/// Reads the body of `POST /ingest/cloudevents` with this content type, where no mapping is declared.
-/// Fails with a reason when it holds no events.
-pub fn read_cloudevents(
-    body: &[u8],
-    content_type: &str,
-    now: Timestamp,
-) -> Result<Delivery, String> {
-    let mut headers = HeaderMap::new();
-    if let Ok(value) = HeaderValue::from_str(content_type) {
-        headers.insert(header::CONTENT_TYPE, value);
-    }
-    let mut entries = Vec::new();
-    for event in cloudevents::events(&headers, body)? {
-        match event {
-            Ok(event) => entries.extend(cloudevents::entries(&event, now)),
-            Err(reason) => entries.push(Err(reason)),
-        }
-    }
-    Ok(webhook::delivery(&entries, now))
-}
-
-/// Reads the body of `POST /v2/change/enqueue`. Fails with everything that is wrong with it.
-pub fn read_pagerduty_change(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
-    let event = pagerduty_changes::read(body).map_err(|it| it.errors.join("; "))?;
-    Ok(webhook::delivery(&vec![Ok(event.mapped)], now))
-}
-
-/// Reads the body of Alerta's `POST /alert`. Fails with what is wrong with it.
-pub fn read_alerta(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
-    alerta::read(body).map(|it| it.deliver(now))
-}
-
-/// Reads the body of Opsgenie's `POST /v2/alerts`. Fails with what is wrong with it.
-pub fn read_opsgenie(body: &[u8], now: Timestamp) -> Result<Delivery, String> {
-    let alert = opsgenie::read(body);
-    let alert = alert.map_err(|it| it.into_values().collect::<Vec<_>>().join("; "))?;
-    Ok(webhook::delivery(&vec![Ok(alert)], now))
-}
-
-/// What a body of a webhook of any tool most likely means, entry by entry, or why an entry is refused.
-/// Fails with a reason when it means nothing.
-pub fn guess_body(
-    body: &[u8],
-    content_type: &str,
-    now: Timestamp,
-) -> Result<Vec<Result<Mapped, String>>, String> {
-    webhook::guess_entries(body, content_type, now)
-}
-
-/// A mapping that does with a body what the general mapper does, to paste into a file of rules.
-/// Fails with a reason when the body means nothing.
-pub fn suggest_source(
-    body: &[u8],
-    content_type: &str,
-    (name, now): (&str, Timestamp),
-) -> Result<String, String> {
-    guess::suggest(&body::read(body, content_type)?, name, now)
-}
-
-/// What a body of a declared source becomes, in the same way.
-pub fn map_body(
-    source: &Source,
-    body: &[u8],
-    content_type: &str,
-) -> Result<Vec<Result<Mapped, String>>, String> {
-    webhook::try_source(source, body, content_type)
-}
-
-/// The alerts among mapped entries as they are taken, and those that are refused.
-pub fn deliver_entries(entries: &Vec<Result<Mapped, String>>, now: Timestamp) -> Delivery {
-    webhook::delivery(entries, now)
-}
-
 /// Why a body was not taken. `R` is how its format refuses.
 enum Failure<R> {
     Unreadable(R),
@@ -222,6 +150,7 @@ enum Failure<R> {
 impl Door {
     /// A door that delivers to the engine; `keys` knows our tokens.
     pub fn new(handle: Handle, metrics: Metrics, keys: Keys) -> Self {
+        let sns = sns::Sns::new(metrics.clone());
         Self {
             handle,
             metrics,
@@ -230,8 +159,11 @@ impl Door {
             sources: webhook::Sources::default(),
             keys,
             seen: seen::Seen::new(),
+            sns,
+            quarantine: quarantine::Quarantine::default(),
             ended: tokio::sync::Notify::new(),
             alerts_max: usize::MAX,
+            quotas: BTreeMap::new(),
             opened_at: Instant::now(),
         }
     }
@@ -242,11 +174,44 @@ impl Door {
         Self { alerts_max, ..self }
     }
 
+    /// Takes no more bodies of a source than these.
+    #[must_use]
+    pub fn with_quotas(self, quotas: BTreeMap<String, Quota>) -> Self {
+        Self { quotas, ..self }
+    }
+
+    /// Keeps bodies that are not understood in a folder, and not in memory alone.
+    #[must_use]
+    pub fn with_quarantine(self, folder: PathBuf) -> Self {
+        Self { quarantine: quarantine::Quarantine::open(folder), ..self }
+    }
+
+    /// Takes one body out of the quota that the settings give a source. Fails with how long to wait.
+    fn use_quota(&self, source: &str) -> Result<(), (Quota, Duration)> {
+        let Some(quota) = self.quotas.get(source) else { return Ok(()) };
+        // A name of its own, since a declared source may have a quota as well.
+        let taken =
+            self.sources.quotas.take(&format!("{source} (settings)"), *quota, Instant::now());
+        taken.map_err(|wait| (*quota, wait))
+    }
+
+    /// Takes in a body as [`Door::take_in`] does, if its source may send one.
+    async fn take<R>(
+        &self,
+        source: &str,
+        parse: impl Fn(Timestamp) -> Result<Delivery, R>,
+    ) -> Result<Vec<RejectedAlert>, Failure<R>> {
+        if self.use_quota(source).is_err() {
+            return Err(Failure::NotTaken(SubmitError::OverQuota(source.to_owned())));
+        }
+        self.take_in(source, parse).await
+    }
+
     /// Takes in a body. Its good alerts are durable when this returns well, with the refused ones.
     ///
     /// While the log cannot take more the request is held and its body read again for each try:
     /// that is rare, and cheaper than a copy of every alert that comes.
-    async fn take<R>(
+    async fn take_in<R>(
         &self,
         source: &str,
         parse: impl Fn(Timestamp) -> Result<Delivery, R>,

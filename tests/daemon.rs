@@ -53,6 +53,8 @@ mod replay;
 mod runbook;
 #[path = "daemon/shadow.rs"]
 mod shadow;
+#[path = "daemon/sns.rs"]
+mod sns;
 #[path = "daemon/starting_set.rs"]
 mod starting_set;
 #[path = "daemon/stop.rs"]

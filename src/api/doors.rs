@@ -39,7 +39,7 @@ const fn route(
 }
 
 /// All of them, but for Alertmanager's own API, which has a document of its own.
-pub(super) const ROUTES: [DoorRoute; 17] = [
+pub(super) const ROUTES: [DoorRoute; 19] = [
     route(
         "post",
         "/ingest/{source}",
@@ -158,6 +158,24 @@ pub(super) const ROUTES: [DoorRoute; 17] = [
         "Tells what came of a request as Opsgenie does",
         &[("200", "Done"), NO_TOKEN, UNKNOWN, LATER],
     ),
+    DoorRoute {
+        role: Some(Role::Viewer),
+        ..route(
+            "get",
+            "/api/v1/quarantine",
+            "Lists the bodies that were not understood, the newest first",
+            &[("200", "Done"), NO_TOKEN],
+        )
+    },
+    DoorRoute {
+        role: Some(Role::Viewer),
+        ..route(
+            "get",
+            "/api/v1/quarantine/{id}",
+            "Shows a body that was not understood",
+            &[("200", "Done"), NO_TOKEN, UNKNOWN],
+        )
+    },
 ];
 
 /// A route in the OpenAPI document. Its bodies are not described: their own makers do that.

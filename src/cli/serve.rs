@@ -142,7 +142,7 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
     };
     metrics.stand_as_alertmanager(&settings.alertmanager_version);
     let door = ingest::Door::new(handle.clone(), metrics.clone(), keys);
-    let door = Arc::new(door.with_alerts_max(settings.alerts_max));
+    let door = Arc::new(limited(door, &settings));
     let outward = outward::begin(&settings, &door, &handle, &metrics)?;
     let doors = vec![
         ingest::routes(door),
@@ -169,6 +169,13 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
     handle.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The door with its limits.
+fn limited(door: ingest::Door, settings: &Settings) -> ingest::Door {
+    door.with_alerts_max(settings.alerts_max)
+        .with_quotas(settings.quotas.clone())
+        .with_quarantine(settings.data.join("quarantine"))
 }
 
 fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle> {

@@ -1,13 +1,15 @@
-//! The commands on sources: list them, try what a body becomes, suggest a mapping.
+//! The commands on sources: list them, try what a body becomes, suggest a mapping, see what was not
+//! understood.
 
+use super::client::Client;
 use super::failure::{Failure, Result};
 use super::output::{self, Output};
 use crate::config::{self, Level};
 use crate::domain::event::{Ends, ReceivedAlert};
 use crate::domain::incident::Severity;
 use crate::domain::rules::Mode;
-use crate::domain::source::Source;
-use crate::ingest::{self, Kind, Mapped};
+use crate::domain::source::{Mapping, Source};
+use crate::ingest::{self, Kind, Mapped, Quarantined};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::io::Read as _;
@@ -31,6 +33,21 @@ pub enum Command {
         #[arg(long, default_value = "my-tool")]
         name: String,
     },
+    /// See the bodies that a daemon did not understand
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+}
+
+/// What to do with bodies that were not understood.
+#[derive(Debug, clap::Subcommand)]
+pub enum QuarantineCommand {
+    /// List them, the newest first
+    List,
+    /// Show one, with the reason and the body itself
+    Show {
+        /// Its id
+        id: String,
+    },
 }
 
 /// Where the rules are.
@@ -45,8 +62,13 @@ pub struct RulesArgument {
 #[derive(Debug, clap::Args)]
 pub struct TryArguments {
     /// A file with a body; `-` = standard input
-    file: PathBuf,
-    /// By the mapping of this source
+    #[arg(required_unless_present = "quarantined")]
+    file: Option<PathBuf>,
+    /// A body that the daemon did not understand, by its id, in place of a file
+    #[arg(long, value_name = "ID", conflicts_with = "file")]
+    quarantined: Option<String>,
+    /// By the mapping of this source, or as the door for another service reads it
+    /// (`pagerduty_events`, `alerta`, `opsgenie_api`, `cloudevents`)
     #[arg(long, value_name = "NAME", conflicts_with = "guess")]
     source: Option<String>,
     /// By the general mapper, as without `--source`
@@ -60,20 +82,28 @@ pub struct TryArguments {
 }
 
 /// Does it.
-pub fn run(command: &Command, output: Output) -> Result<()> {
+pub async fn run(client: &Client, command: Command, output: Output) -> Result<()> {
     let now = Timestamp::now();
     match command {
         Command::List(rules) => list(&rules.rules, output),
-        Command::Try(arguments) => try_body(arguments, output, now),
+        Command::Try(arguments) => try_body(client, &arguments, output, now).await,
         Command::Suggest { file, name } => {
             let text =
-                ingest::suggest_source(&read(file)?, "", (name, now)).map_err(not_an_event)?;
+                ingest::suggest_source(&read(&file)?, "", (&name, now)).map_err(not_an_event)?;
             match output {
                 Output::Table => output::print(&text),
                 _ => output::show(&json!({"name": name, "rules": text}), output, |_, _| {
                     String::new()
                 }),
             }
+        }
+        Command::Quarantine(QuarantineCommand::List) => {
+            let listing = client.get(&["quarantine"], &[]).await?;
+            output::list(&listing, output, quarantine_table)
+        }
+        Command::Quarantine(QuarantineCommand::Show { id }) => {
+            let found = client.get(&["quarantine", &id], &[]).await?;
+            output::show(&found, output, quarantine_card)
         }
     }
 }
@@ -115,6 +145,7 @@ fn list(rules: &Path, output: Output) -> Result<()> {
         let name = &source.rule.name;
         let proof = source.proof.as_ref().map(|it| match it.style {
             crate::domain::source::ProofStyle::Token { .. } => "token",
+            crate::domain::source::ProofStyle::Sns { .. } => "sns",
             _ => "hmac",
         });
         items.push(json!({"name": name, "path": format!("/ingest/{name}"), "defined": defined,
@@ -145,21 +176,72 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn try_body(arguments: &TryArguments, output: Output, now: Timestamp) -> Result<()> {
-    let body = read(&arguments.file)?;
+async fn try_body(
+    client: &Client,
+    arguments: &TryArguments,
+    output: Output,
+    now: Timestamp,
+) -> Result<()> {
+    if let Some(id) = &arguments.quarantined {
+        return try_again(client, id, arguments, output).await;
+    }
+    let body = read(arguments.file.as_deref().unwrap_or(Path::new("-")))?;
     let entries = match arguments.source.as_deref() {
         None | Some("guess") => ingest::guess_body(&body, &arguments.content_type, now),
         Some("alertmanager" | "prometheus") => return try_alertmanager(&body, output, now),
-        Some(name) => {
-            let sources = sources(&arguments.rules.rules)?;
-            let Some((source, _)) = sources.iter().find(|(it, _)| it.rule.name == name) else {
-                let message =
-                    format!("there is no source `{name}`; `watchkeeper source list` names them");
-                return Err(Failure::Usage(message));
-            };
-            ingest::map_body(source, &body, &arguments.content_type)
-        }
+        Some(name) => mapped_by(name, &body, arguments, now)?,
     };
+    tell_entries(entries, output)
+}
+
+/// What a body becomes by a source, or as the door for another service reads it. A mapping that
+/// somebody declared under the service's name goes first, as it does at the door.
+fn mapped_by(
+    name: &str,
+    body: &[u8],
+    arguments: &TryArguments,
+    now: Timestamp,
+) -> Result<std::result::Result<Entries, String>> {
+    let content_type = &arguments.content_type;
+    let source = source_named(name, &arguments.rules.rules);
+    if !source.as_ref().is_ok_and(|it| it.map != Mapping::default())
+        && let Some(entries) = ingest::map_service_body(name, body, content_type, now)
+    {
+        return Ok(entries);
+    }
+    Ok(ingest::map_body(&source?, body, content_type))
+}
+
+/// Tries a body that the daemon did not understand: by its own source as the rules at hand have it,
+/// unless another is named.
+async fn try_again(
+    client: &Client,
+    id: &str,
+    arguments: &TryArguments,
+    output: Output,
+) -> Result<()> {
+    let found = client.get(&["quarantine", id], &[]).await?;
+    let kept: Quarantined = serde_json::from_value(found)
+        .map_err(|error| Failure::BadReply(format!("it is no quarantined body: {error}")))?;
+    let name = arguments.source.as_deref().unwrap_or(&kept.source);
+    let source = if arguments.guess || name == "guess" {
+        None
+    } else {
+        Some(source_named(name, &arguments.rules.rules)?)
+    };
+    tell_entries(ingest::map_quarantined(source.as_ref(), &kept, Timestamp::now()), output)
+}
+
+fn source_named(name: &str, rules: &Path) -> Result<Source> {
+    let found = sources(rules)?.into_iter().find(|(it, _)| it.rule.name == name);
+    found.map(|it| it.0).ok_or_else(|| {
+        Failure::Usage(format!("there is no source `{name}`; `watchkeeper source list` names them"))
+    })
+}
+
+type Entries = Vec<std::result::Result<Mapped, String>>;
+
+fn tell_entries(entries: std::result::Result<Entries, String>, output: Output) -> Result<()> {
     let entries = entries.map_err(not_an_event)?;
     let (mut items, mut refused) = (Vec::new(), Vec::new());
     for (index, entry) in (0_u32..).zip(&entries) {
@@ -261,4 +343,30 @@ fn card(item: &Value) -> String {
         pairs("labels"),
         one("link"),
     )
+}
+
+fn quarantine_table(listing: &Value, now: Timestamp) -> String {
+    let rows = output::items(listing).iter().map(|it| {
+        let one = |name: &str| output::field(it, name);
+        let age = output::age(it, "received_at", now);
+        vec![one("id"), age, one("source"), one("count"), one("bytes"), one("reason")]
+    });
+    output::table(&["ID", "CAME", "SOURCE", "COUNT", "BYTES", "REASON"], rows.collect())
+}
+
+fn quarantine_card(found: &Value, _: Timestamp) -> String {
+    let one = |name: &str| output::field(found, name);
+    let mut text = output::card(&[
+        ("id", one("id")),
+        ("source", one("source")),
+        ("came", output::moment(found, "received_at")),
+        ("count", one("count")),
+        ("reason", one("reason")),
+        ("content type", one("content_type")),
+        ("headers", one("headers")),
+    ]);
+    let body = found.get("body").and_then(Value::as_str).unwrap_or_default();
+    let lines: Vec<String> = body.lines().map(output::plain).collect();
+    text.push_str(&output::section("body", &lines));
+    text
 }

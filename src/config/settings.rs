@@ -7,11 +7,13 @@ use super::notification::address;
 use super::reader::{Reader, Source};
 use super::rule_files::LISTS;
 use super::secret;
+use super::source;
 use super::watched;
 use super::yaml::{Node, Value, parse};
 use super::{Checked, Role, SETTINGS_FILE, Settings, Token};
 use crate::domain::rules::Mode;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,7 @@ impl Default for Settings {
             heartbeat_out: None,
             alertmanager_version: "0.25.0".to_owned(),
             alerts_max: 1_000_000,
+            quotas: BTreeMap::new(),
         }
     }
 }
@@ -144,6 +147,13 @@ fn server<'n>(
     if let Some(node) = fields.optional("alerts_max") {
         let count = reader.integer(node, 1, u64::from(u32::MAX));
         settings.alerts_max = usize::try_from(count).unwrap_or(usize::MAX);
+    }
+    if let Some(node) = filled(&mut fields, "quotas") {
+        for (key, node) in reader.map(node) {
+            if let Some(quota) = source::quota(reader, node) {
+                settings.quotas.insert(key.text.clone(), quota);
+            }
+        }
     }
     fields.finish(reader);
     listen

@@ -3,6 +3,7 @@
 use super::code::Code;
 use super::fields::Fields;
 use super::mapping::{self, Wanted};
+use super::notification::address;
 use super::reader::Reader;
 use super::yaml::{Key, Node, Value};
 use super::{built_in, secret};
@@ -18,6 +19,8 @@ const READ_AT_THE_DOOR: &str = "cloudevents";
 const PAIRS_MAX: usize = 64;
 /// How old a signed time may be, unless told: five minutes, as with Slack and Stripe.
 const REPLAY_WINDOW_SECONDS: u32 = 300;
+/// The same for SNS, which tries for up to an hour to deliver what it signed once.
+const SNS_WINDOW_SECONDS: u32 = 3600;
 
 /// An entry of `sources`.
 pub(super) fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
@@ -54,7 +57,8 @@ pub(super) fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
     Some(Source { rule, map, proof, quota })
 }
 
-fn quota(reader: &mut Reader<'_>, node: &Node) -> Option<Quota> {
+/// `quota:`.
+pub(super) fn quota(reader: &mut Reader<'_>, node: &Node) -> Option<Quota> {
     let mut fields = Fields::open_like(reader, node, "count: 600, per: 1m")?;
     let count = fields.required(reader, "count").map_or(1, |it| reader.integer(it, 1, 1_000_000));
     let per_seconds = fields.required(reader, "per").map_or(1, |it| reader.positive_duration(it));
@@ -62,17 +66,51 @@ fn quota(reader: &mut Reader<'_>, node: &Node) -> Option<Quota> {
     Some(Quota { count: u32::try_from(count).unwrap_or(u32::MAX), per_seconds })
 }
 
-/// `token:` or `hmac:`.
+/// `token:`, `hmac:` or `sns:`.
 fn proof(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Proof> {
-    match (fields.optional("token"), fields.optional("hmac")) {
-        (None, None) => None,
-        (Some(node), None) => Some(token(reader, node)),
-        (None, Some(node)) => hmac(reader, node),
-        (Some(_), Some(node)) => {
-            reader.report(node.place, Code::BadValue, "a token or an HMAC: one of the two");
+    match (fields.optional("token"), fields.optional("hmac"), fields.optional("sns")) {
+        (None, None, None) => None,
+        (Some(node), None, None) => Some(token(reader, node)),
+        (None, Some(node), None) => hmac(reader, node),
+        (None, None, Some(node)) => sns(reader, node),
+        (_, Some(node), _) | (_, _, Some(node)) => {
+            let message = "a token, an HMAC or the signature of SNS: one of the three";
+            reader.report(node.place, Code::BadValue, message);
             None
         }
     }
+}
+
+/// The topics whose messages are taken.
+fn sns(reader: &mut Reader<'_>, node: &Node) -> Option<Proof> {
+    let mut fields = Fields::open_like(reader, node, "topics: ['arn:aws:sns:…']")?;
+    let mut topics = Vec::new();
+    if let Some(node) = fields.required(reader, "topics") {
+        let items = reader.list(node);
+        if items.is_empty() {
+            reader.report(node.place, Code::BadValue, "no topic: nothing would be taken");
+        }
+        for item in items {
+            let text = reader.filled_text(item);
+            if !text.starts_with("arn:") || text.split(':').count() != 6 {
+                let message = format!("not the name of a topic: `{text}`");
+                let hint = "write it as `arn:aws:sns:REGION:ACCOUNT:NAME`";
+                reader.report_hint(item.place, Code::BadValue, message, hint);
+            }
+            topics.push(text);
+        }
+    }
+    let endpoint = fields.optional("endpoint").map_or(String::new(), |node| {
+        let url = reader.text(node);
+        address(reader, node, &url);
+        url
+    });
+    let window = fields.optional("replay_window");
+    let replay_window_seconds =
+        window.map_or(SNS_WINDOW_SECONDS, |it| reader.positive_duration(it));
+    fields.finish(reader);
+    let style = ProofStyle::Sns { topics, endpoint };
+    Some(Proof { style, secret: SecretText::Text(String::new()), replay_window_seconds })
 }
 
 /// A place of a secret, or a header with one.
@@ -237,17 +275,21 @@ sources:
       labels: {alertname: item.name}
   - {name: datadog, token: {file: /run/secrets/datadog}}
   - {name: other, like: datadog}
+  - {name: aws, sns: {topics: ['arn:aws:sns:eu-west-1:1:t'], endpoint: 'http://localhost:4566'}}
 ";
         let checked = rules_from_texts(&[("s.yaml", text)], Mode::Act);
         assert_eq!(checked.findings, []);
         let sources = checked.value.unwrap().sources;
-        let [shop, datadog, other] = sources.as_slice() else { panic!("not three") };
+        let [shop, datadog, other, aws] = sources.as_slice() else { panic!("not four") };
         let proof = shop.proof.as_ref().unwrap();
         assert_eq!(proof.style, ProofStyle::Stripe { header: "stripe-signature".to_owned() });
         assert_eq!((proof.replay_window_seconds, shop.map.fingerprint.len()), (60, 2));
         assert_eq!(shop.quota, Some(Quota { count: 10, per_seconds: 60 }));
         assert_eq!(datadog.map, other.map);
         assert!(datadog.proof.is_some() && other.proof.is_none());
+        let aws = aws.proof.as_ref().unwrap();
+        assert!(matches!(&aws.style, ProofStyle::Sns { topics, .. } if topics.len() == 1));
+        assert_eq!(aws.replay_window_seconds, 3600);
     }
 
     #[test]
@@ -266,6 +308,9 @@ sources:
   - {name: nobody}
   - {name: b, hmac: {style: github, secret: {env: A}, replay_window: 1m}, like: kibana}
   - {name: c, hmac: {style: githup, secret: plain}, quota: {count: 0, per: 0s}, like: kibana}
+  - {name: aws, sns: {topics: [alarms], endpoint: x}}
+  - {name: cloudwatch, sns: {topics: []}, token: {env: A}}
+  - {name: kibana, sns: {topics: []}}
 ";
         let checked = rules_from_texts(&[("s.yaml", text)], Mode::Act);
         assert!(checked.value.is_none());
@@ -289,6 +334,10 @@ sources:
             "14:45 a token must not stand in this file",
             "14:68 expected a number from 1 to 1000000: `0`",
             "14:76 this cannot be zero",
+            "15:32 not the name of a topic: `alarms`",
+            "15:51 not an address: `x`",
+            "16:29 a token, an HMAC or the signature of SNS: one of the three",
+            "17:34 no topic: nothing would be taken",
         ];
         assert_eq!(found, expected);
     }

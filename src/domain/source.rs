@@ -80,6 +80,14 @@ pub enum ProofStyle {
     /// HMAC-SHA256 over `ID.TIME.BODY`, as GitLab signs, and whoever keeps to the standard that is
     /// called Standard Webhooks.
     Standard,
+    /// The signature of Amazon SNS, by the certificate at the address that the message names. There
+    /// is no secret.
+    Sns {
+        /// The topics whose messages are taken: SNS signs those of everybody.
+        topics: Vec<String>,
+        /// The address of a service that is used as SNS; empty = Amazon's own.
+        endpoint: String,
+    },
     /// HMAC-SHA256 over `TIME.BODY`, as Stripe signs.
     Stripe {
         /// The header, in small letters.

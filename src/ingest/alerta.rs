@@ -50,6 +50,11 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// What it becomes, its timeout aside.
+    pub(super) fn mapped(&self) -> Mapped {
+        self.mapped.clone()
+    }
+
     /// The alert as it is taken at a time.
     pub(super) fn deliver(&self, now: Timestamp) -> Delivery {
         let mut delivery = webhook::delivery(&vec![Ok(self.mapped.clone())], now);

@@ -72,8 +72,11 @@ pub(super) async fn post(door: &Door, headers: &HeaderMap, body: &[u8]) -> Respo
     let rules = door.handle.peek(|state| Arc::clone(&state.rules));
     let known = door.sources.find(&rules, SOURCE);
     if let Some(known) = &known
-        && let Err(refusal) = door.admit(SOURCE, known, (headers, body), now)
+        && let Err(refusal) = door.admit(SOURCE, known, (headers, body), now).await
     {
+        return webhook::answer_refusal(&refusal);
+    }
+    if let Err(refusal) = door.check_quota(SOURCE) {
         return webhook::answer_refusal(&refusal);
     }
     let events = match events(headers, body) {
@@ -104,7 +107,7 @@ pub(super) async fn post(door: &Door, headers: &HeaderMap, body: &[u8]) -> Respo
             Some(Err(reason)) => entries.push(Err(reason.clone())),
         }
     }
-    let answer = webhook::deliver(door, SOURCE, &entries).await;
+    let answer = webhook::deliver(door, SOURCE, &entries, (headers, body)).await;
     if webhook::was_taken(&answer) {
         for (source, id) in &numbers {
             door.seen.remember((source, id));
@@ -206,6 +209,25 @@ fn checked(event: Value) -> Result<Value, String> {
         "1.0" => Ok(event),
         other => Err(format!("version 1.0 of events is read, not `{}`", other.escape_debug())),
     }
+}
+
+/// What a body is taken for that came to the general mapper: one whole event, or a batch of them; `None`
+/// = it is none.
+pub(super) fn wrapped(body: &Value, now: Timestamp) -> Option<Vec<Mapped>> {
+    let events = match body {
+        Value::Array(events) if events.len() <= EVENTS_MAX => events.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let is_whole = |it: &Value| it.get("specversion").is_some() && checked(it.clone()).is_ok();
+    if events.is_empty() || !events.iter().all(is_whole) {
+        return None;
+    }
+    let mut found: Vec<Mapped> =
+        events.iter().flat_map(|it| entries(it, now)).filter_map(Result::ok).collect();
+    for it in &mut found {
+        it.labels.insert("mapped_by".to_owned(), guess::NAME.to_owned());
+    }
+    Some(found)
 }
 
 /// An attribute's text; empty when there is none.

@@ -46,6 +46,22 @@ pub struct Mapped {
 }
 
 impl Mapped {
+    /// What is neither an alert nor a change.
+    pub(super) fn left_out(title: String) -> Self {
+        Self {
+            kind: Kind::Other,
+            title,
+            is_firing: true,
+            known_by: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            starts_at: None,
+            ends_at: None,
+            link: String::new(),
+            confidence: 1000,
+        }
+    }
+
     /// How bad it is, by its label.
     pub fn severity(&self) -> Severity {
         Severity::from_label(self.labels.get("severity").map(String::as_str))

@@ -44,7 +44,7 @@ impl Door {
             };
             Ok::<_, ()>(Delivery { alerts: vec![over], ..Delivery::default() })
         };
-        match self.take(source, delivery).await {
+        match self.take_in(source, delivery).await {
             Ok(_) | Err(Failure::Unreadable(())) => Ok(true),
             Err(Failure::NotTaken(error)) => Err(error),
         }

@@ -198,6 +198,12 @@ pub(super) fn read(body: &[u8]) -> Result<Enqueued, Invalid> {
 }
 
 impl Enqueued {
+    /// What it becomes when it is tried: what is acknowledged fires still.
+    pub(super) fn tried(&self) -> Mapped {
+        let is_firing = self.action != Action::Resolve;
+        Mapped { is_firing, ..self.mapped_for(SOURCE) }
+    }
+
     /// The alert, known again among those of its source.
     pub(super) fn mapped_for(&self, source: &str) -> Mapped {
         let mut mapped = self.mapped.clone();

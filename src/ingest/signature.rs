@@ -18,6 +18,7 @@ pub(super) fn check(
     }
     match &proof.style {
         ProofStyle::Token { header } => check_token(header, secret, headers),
+        ProofStyle::Sns { .. } => Err("the signature of SNS is not one by a secret"),
         ProofStyle::Github { header } => {
             let signature = single(headers, header)?;
             let hex = signature.strip_prefix("sha256=").unwrap_or(signature);
@@ -103,7 +104,7 @@ fn verify(secret: &str, parts: &[&[u8]], hex: &str) -> Result<(), &'static str> 
 }
 
 /// The bytes that a text in Base64 stands for.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let text = text.trim_end_matches('=');
     let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len()), 0_u32, 0);
@@ -127,7 +128,9 @@ pub(super) fn number(style: &ProofStyle, headers: &HeaderMap) -> Option<String> 
         ProofStyle::Stripe { header } => header,
         ProofStyle::Standard => "webhook-id",
         // Without a time two deliveries may be alike.
-        ProofStyle::Token { .. } | ProofStyle::Github { .. } => return None,
+        ProofStyle::Token { .. } | ProofStyle::Github { .. } | ProofStyle::Sns { .. } => {
+            return None;
+        }
     };
     single(headers, header).ok().map(str::to_owned)
 }

@@ -1,9 +1,10 @@
 //! Webhooks of any tool: `POST /ingest/{source}`, by a declared mapping, one that comes with us, or
 //! the general mapper, which is the source `guess`.
 
-use super::mapped::Kind;
+use super::mapped::{Kind, Mapped};
 use super::mapping::{Entries, Mapper};
 use super::quota::{self, Quotas};
+use super::sns::{self, Unproven};
 use super::{
     Delivery, Door, Failure, alertmanager_webhook, answer_error, body, cloudevents, guess,
     signature, validate,
@@ -11,7 +12,7 @@ use super::{
 use crate::config;
 use crate::domain::event::RejectedAlert;
 use crate::domain::rules::RuleSet;
-use crate::domain::source::{Mapping, Proof, Quota, Source};
+use crate::domain::source::{Mapping, Proof, ProofStyle, Quota, Source};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -19,10 +20,10 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The sources that are known, made anew when the rules change.
 #[derive(Default)]
@@ -50,6 +51,9 @@ static BUILT_IN: LazyLock<BTreeMap<String, Arc<Known>>> =
 fn known(source: &Source) -> (String, Arc<Known>) {
     let name = source.rule.name.clone();
     let proof = source.proof.clone().map(|proof| {
+        if matches!(proof.style, ProofStyle::Sns { .. }) {
+            return (proof, String::new());
+        }
         let secret = config::read_secret(&name, &proof.secret).unwrap_or_else(|error| {
             tracing::error!(source = name, %error, "this source takes nothing");
             String::new()
@@ -113,26 +117,47 @@ pub(super) async fn post(
     if source == cloudevents::SOURCE {
         return cloudevents::post(&door, &headers, &body).await;
     }
-    let entries = match door.entries(&source, &headers, &body) {
-        Ok(entries) => entries,
+    let known = match door.let_in(&source, &headers, &body).await {
+        Ok(known) => known,
         Err(refusal) => return answer_refusal(&refusal),
     };
-    let number = door.number(&source, &headers);
+    let entries = match door.entries(&source, known.as_deref(), (&headers, &body)) {
+        Ok(entries) => entries,
+        Err(Unread::Broken(reason)) => {
+            return answer_error((StatusCode::BAD_REQUEST, "bad_body"), &reason, TRY_HINT);
+        }
+        Err(Unread::Strange(reason)) => {
+            let refusal = ("bad_body", reason.as_str(), TRY_HINT);
+            return door.set_aside(&source, (&headers, &body), refusal).await;
+        }
+    };
+    let number = door.number(&source, &headers, &body);
     let sender = format!("source {source}");
     if number.as_ref().is_some_and(|it| door.seen.has((&sender, it))) {
         let body = json!({"status": "ok", "alerts": 0, "changes": 0, "left_out": 0,
             "duplicate": true});
         return Json(body).into_response();
     }
-    let answer = deliver(&door, &source, &entries).await;
+    let answer = deliver(&door, &source, &entries, (&headers, &body)).await;
     if let Some(number) = number.filter(|_| was_taken(&answer)) {
         door.seen.remember((&sender, &number));
     }
     answer
 }
 
+const TRY_HINT: &str = "`watchkeeper source try FILE` shows what a body becomes";
+
+/// Why a body becomes nothing.
+enum Unread {
+    /// It is cut off, or in no form that we know.
+    Broken(String),
+    /// It is well-formed and not understood.
+    Strange(String),
+}
+
 /// Headers in which senders number their deliveries.
-const NUMBERS: [&str; 3] = ["idempotency-key", "webhook-id", "x-github-delivery"];
+const NUMBERS: [&str; 4] =
+    ["idempotency-key", "webhook-id", "x-github-delivery", "x-amz-sns-message-id"];
 
 /// Whether an answer to a delivery is the last word on it.
 pub(super) fn was_taken(answer: &Response) -> bool {
@@ -153,47 +178,66 @@ pub(super) fn answer_refusal((wait, (status, code, message, hint)): &Turned) -> 
 impl Door {
     /// By what a delivery is known when it comes again. What is signed cannot be changed by whoever
     /// repeats what he overheard.
-    fn number(&self, source: &str, headers: &HeaderMap) -> Option<String> {
+    fn number(&self, source: &str, headers: &HeaderMap, body: &[u8]) -> Option<String> {
         let rules = self.handle.peek(|state| Arc::clone(&state.rules));
         let known = self.sources.find(&rules, source);
-        let signed = known.and_then(|it| signature::number(&it.proof.as_ref()?.0.style, headers));
+        let signed = known.and_then(|it| match &it.proof.as_ref()?.0.style {
+            ProofStyle::Sns { .. } => sns::number(body),
+            style => signature::number(style, headers),
+        });
         let mut told = NUMBERS.iter().map(|it| text_of(headers, it));
         signed.or_else(|| told.find(|it| !it.is_empty()))
     }
 
-    /// What a body of a source becomes, if it may come in. Fails with the seconds to wait, where
-    /// waiting helps, and the refusal.
-    fn entries(&self, source: &str, headers: &HeaderMap, body: &Bytes) -> Result<Entries, Turned> {
-        let now = Timestamp::now();
-        let known = if source == guess::NAME {
-            None
-        } else {
-            let rules = self.handle.peek(|state| Arc::clone(&state.rules));
-            let Some(known) = self.sources.find(&rules, source) else {
-                return Err((None, unknown(source)));
-            };
-            Some(known)
+    /// The source that a body is for, if it may come in; `None` = the general mapper. Fails with the
+    /// seconds to wait, where waiting helps, and the refusal.
+    async fn let_in(
+        &self,
+        source: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Option<Arc<Known>>, Turned> {
+        if source == guess::NAME {
+            self.check_quota(source)?;
+            return Ok(None);
+        }
+        let rules = self.handle.peek(|state| Arc::clone(&state.rules));
+        let Some(known) = self.sources.find(&rules, source) else {
+            return Err((None, unknown(source)));
         };
-        if let Some(known) = &known {
-            self.admit(source, known, (headers, body), now)?;
+        self.admit(source, &known, (headers, body), Timestamp::now()).await?;
+        self.check_quota(source)?;
+        Ok(Some(known))
+    }
+
+    /// What a body of a source becomes.
+    fn entries(
+        &self,
+        source: &str,
+        known: Option<&Known>,
+        (headers, body): (&HeaderMap, &[u8]),
+    ) -> Result<Entries, Unread> {
+        if let Some(asked) = sns::subscription(body) {
+            let proof = known.and_then(|it| it.proof.as_ref());
+            let endpoint = match proof.map(|(proof, _)| &proof.style) {
+                Some(ProofStyle::Sns { endpoint, .. }) => endpoint,
+                _ => "",
+            };
+            self.sns.answer(source, &asked, endpoint);
+            return Ok(vec![Ok(Mapped::left_out(asked.title))]);
         }
         let content_type = text_of(headers, header::CONTENT_TYPE.as_str());
-        let entries = match &known {
-            None => guess_entries(body, &content_type, now),
-            Some(known) => match &known.mapper {
-                Ok(mapper) => body::read(body, &content_type)
-                    .and_then(|it| mapper.map(&it, &texts_of(headers))),
-                Err(message) => Err(message.clone()),
-            },
+        let value = body::read(body, &content_type).map_err(Unread::Broken)?;
+        let entries = match known.map(|it| &it.mapper) {
+            None => guess_entries(&value, body, Timestamp::now()),
+            Some(Ok(mapper)) => mapper.map(&value, &texts_of(headers)),
+            Some(Err(reason)) => Err(reason.clone()),
         };
-        entries.map_err(|message| {
-            let hint = "`watchkeeper source try FILE` shows what a body becomes";
-            (None, (StatusCode::BAD_REQUEST, "bad_body", message, hint))
-        })
+        entries.map_err(Unread::Strange)
     }
 
     /// Whether a sender may send, and may send now.
-    pub(super) fn admit(
+    pub(super) async fn admit(
         &self,
         source: &str,
         known: &Known,
@@ -201,25 +245,48 @@ impl Door {
         now: Timestamp,
     ) -> Result<(), Turned> {
         if let Some((proof, secret)) = &known.proof {
-            signature::check(proof, secret, request, now).map_err(|reason| {
-                tracing::warn!(source, reason, "a body was refused");
-                let hint = "see `hmac` or `token` of this source in the rules";
-                (None, (StatusCode::UNAUTHORIZED, "unauthorized", reason.to_owned(), hint))
-            })?;
+            let checked = match &proof.style {
+                ProofStyle::Sns { .. } => self.sns.check(proof, request.1, now).await,
+                _ => signature::check(proof, secret, request, now).map_err(Unproven::Wrong),
+            };
+            checked.map_err(|error| unproven(source, error))?;
         }
         if let Some(quota) = known.quota {
             let taken = self.sources.quotas.take(source, quota, Instant::now());
-            taken.map_err(|wait| {
-                let seconds = quota::whole_seconds(wait);
-                let message = format!(
-                    "this source may send {} bodies in {} s",
-                    quota.count, quota.per_seconds
-                );
-                let hint = "send it again later; see `quota` of this source in the rules";
-                (Some(seconds), (StatusCode::TOO_MANY_REQUESTS, "quota_used_up", message, hint))
-            })?;
+            taken.map_err(|wait| used_up(quota, wait))?;
         }
         Ok(())
+    }
+
+    /// Takes one body out of the quota that the settings give a source.
+    pub(super) fn check_quota(&self, source: &str) -> Result<(), Turned> {
+        self.use_quota(source).map_err(|(quota, wait)| used_up(quota, wait))
+    }
+}
+
+fn used_up(quota: Quota, wait: Duration) -> Turned {
+    let seconds = quota::whole_seconds(wait);
+    let message = format!("this source may send {} bodies in {} s", quota.count, quota.per_seconds);
+    let hint = "send it again later; see `quota` of the source, or `server.quotas`";
+    (Some(seconds), (StatusCode::TOO_MANY_REQUESTS, "quota_used_up", message, hint))
+}
+
+fn unproven(source: &str, error: Unproven) -> Turned {
+    match error {
+        Unproven::Wrong(reason) => {
+            tracing::warn!(source, reason, "a body was refused");
+            let hint = "see `hmac`, `token` or `sns` of this source in the rules";
+            (None, (StatusCode::UNAUTHORIZED, "unauthorized", reason.to_owned(), hint))
+        }
+        Unproven::Later(reason) => {
+            tracing::warn!(
+                source,
+                reason,
+                "a body was not taken; its sender was told to come again"
+            );
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            (Some(1), (status, "unavailable", reason, "send it again later"))
+        }
     }
 }
 
@@ -231,12 +298,11 @@ fn unknown(source: &str) -> Refusal {
 }
 
 /// What the general mapper makes of a body; each alert keeps the body as it came.
-pub(super) fn guess_entries(
-    bytes: &[u8],
-    content_type: &str,
-    now: Timestamp,
-) -> Result<Entries, String> {
-    let mut found = guess::guess(&body::read(bytes, content_type)?, now)?;
+pub(super) fn guess_entries(body: &Value, bytes: &[u8], now: Timestamp) -> Result<Entries, String> {
+    let mut found = match cloudevents::wrapped(body, now) {
+        Some(found) => found,
+        None => guess::guess(body, now)?,
+    };
     // Each alert of a body has its own copy; a little more than is kept, so that the cut is marked.
     let raw = bytes.get(..validate::ANNOTATION_BYTES_MAX + 4).unwrap_or(bytes);
     let raw = String::from_utf8_lossy(raw);
@@ -267,24 +333,32 @@ pub(super) fn delivery(entries: &Entries, now: Timestamp) -> Delivery {
     delivery
 }
 
-pub(super) async fn deliver(door: &Door, source: &str, entries: &Entries) -> Response {
+/// Delivers the entries of a body. What of it is refused is set aside with the whole body, as it was
+/// `sent`.
+pub(super) async fn deliver(
+    door: &Door,
+    source: &str,
+    entries: &Entries,
+    sent: (&HeaderMap, &[u8]),
+) -> Response {
     let count = |kind| entries.iter().flatten().filter(|it| it.kind == kind).count();
     for it in entries.iter().flatten().filter(|it| it.kind == Kind::Other) {
         let (title, link) = (it.title.as_str(), it.link.as_str());
         tracing::info!(source, title, link, "an entry that is no alert and no change was left out");
     }
-    match door.take(source, |now| Ok::<_, ()>(delivery(entries, now))).await {
+    match door.take_in(source, |now| Ok::<_, ()>(delivery(entries, now))).await {
         Ok(rejected) if rejected.is_empty() => {
             let [alerts, changes, left_out] = [Kind::Alert, Kind::Change, Kind::Other].map(count);
             let body = json!({"status": "ok", "alerts": alerts, "changes": changes,
                 "left_out": left_out});
             Json(body).into_response()
         }
-        Ok(rejected) => answer_error(
-            (StatusCode::BAD_REQUEST, "alerts_refused"),
-            &super::list_reasons(&rejected),
-            "the other alerts were taken; `watchkeeper source try FILE` shows what a body becomes",
-        ),
+        Ok(rejected) => {
+            let reasons = super::list_reasons(&rejected);
+            let hint = "the other alerts were taken; `watchkeeper source try FILE` shows what a \
+                        body becomes";
+            door.set_aside(source, sent, ("alerts_refused", &reasons, hint)).await
+        }
         Err(Failure::Unreadable(())) => answer_error(
             (StatusCode::BAD_REQUEST, "bad_body"),
             "the body cannot be read",
@@ -321,9 +395,12 @@ pub(super) fn texts_of(headers: &HeaderMap) -> BTreeMap<String, String> {
 /// nothing that the source sends.
 pub(super) fn try_source(
     source: &Source,
-    bytes: &[u8],
-    content_type: &str,
+    body: &Value,
+    headers: &BTreeMap<String, String>,
 ) -> Result<Entries, String> {
-    let mapper = Mapper::compile(&source.map)?;
-    mapper.map(&body::read(bytes, content_type)?, &BTreeMap::new())
+    // What comes with us has no file, and is compiled once.
+    match BUILT_IN.get(&source.rule.name).filter(|_| source.rule.file.is_empty()) {
+        Some(known) => known.mapper.as_ref().map_err(Clone::clone)?.map(body, headers),
+        None => Mapper::compile(&source.map)?.map(body, headers),
+    }
 }

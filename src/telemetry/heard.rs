@@ -24,6 +24,8 @@ pub(super) struct Heard {
     polls: IntCounterVec,
     up: IntGaugeVec,
     out: IntCounterVec,
+    subscriptions: IntCounterVec,
+    quarantined: IntCounterVec,
     health: Mutex<BTreeMap<String, PollHealth>>,
 }
 
@@ -55,7 +57,20 @@ impl Heard {
         for outcome in ["sent", "failed", "withheld"] {
             out.with_label_values(&[outcome]).inc_by(0);
         }
-        Self { pings, polls, up, out, health: Mutex::default() }
+        let subscriptions = counter(
+            "watchkeeper_sns_subscriptions_total",
+            "Subscriptions that SNS asked to confirm",
+            &["outcome"],
+        );
+        for outcome in ["confirmed", "failed", "refused"] {
+            subscriptions.with_label_values(&[outcome]).inc_by(0);
+        }
+        let quarantined = counter(
+            "watchkeeper_bodies_quarantined_total",
+            "Well-formed bodies that were not understood, or not wholly",
+            &["source"],
+        );
+        Self { pings, polls, up, out, subscriptions, quarantined, health: Mutex::default() }
     }
 
     /// Counts a sign of life.
@@ -85,6 +100,17 @@ impl Metrics {
     /// How polling goes, by server.
     pub fn polls(&self) -> BTreeMap<String, PollHealth> {
         self.heard().health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a body of a source that was not understood.
+    pub fn quarantined(&self, source: &str) {
+        let source = self.bounded("source", source);
+        self.heard().quarantined.with_label_values(&[source]).inc();
+    }
+
+    /// Counts a subscription that SNS asked to confirm: `confirmed`, `failed` or `refused`.
+    pub fn subscription(&self, outcome: &str) {
+        self.heard().subscriptions.with_label_values(&[outcome]).inc();
     }
 
     /// Counts a word to the outer watch: `sent`, `failed` or `withheld`.

@@ -148,6 +148,11 @@ impl Metrics {
         }
     }
 
+    /// See [`Inner::bounded`].
+    pub(super) fn bounded<'a>(&self, label: &'static str, value: &'a str) -> &'a str {
+        self.inner.bounded(label, value)
+    }
+
     pub(super) fn heard(&self) -> &Heard {
         &self.inner.heard
     }

@@ -161,12 +161,13 @@ impl Received {
     }
 }
 
-/// A server of somebody else: takes every request, records it, answers 200.
+/// A server of somebody else: takes every request, records it, answers 200 unless told otherwise.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     stopped: Arc<AtomicBool>,
     delay_milliseconds: Arc<AtomicU64>,
+    answer: Arc<Mutex<String>>,
 }
 
 impl Receiver {
@@ -177,19 +178,22 @@ impl Receiver {
             received: Arc::default(),
             stopped: Arc::default(),
             delay_milliseconds: Arc::default(),
+            answer: Arc::default(),
         };
+        server.answer(200, "ok");
         let received = server.received.clone();
         let stopped = server.stopped.clone();
         let delay = server.delay_milliseconds.clone();
+        let answer = server.answer.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
                 let received = received.clone();
-                let delay = delay.clone();
+                let (delay, answer) = (delay.clone(), answer.clone());
                 // A sender that was killed ends its connection with an error; that is its affair.
-                std::thread::spawn(move || serve(stream, &received, &delay).ok());
+                std::thread::spawn(move || serve(stream, &received, (&delay, &answer)).ok());
             }
         });
         server
@@ -203,6 +207,13 @@ impl Receiver {
     pub(crate) fn answer_after(&self, delay: Duration) {
         let milliseconds = u64::try_from(delay.as_millis()).unwrap();
         self.delay_milliseconds.store(milliseconds, Ordering::SeqCst);
+    }
+
+    /// From now on answers are these.
+    pub(crate) fn answer(&self, status: u16, body: &str) {
+        let length = body.len();
+        *self.answer.lock().unwrap() =
+            format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}");
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -230,7 +241,7 @@ impl Drop for Receiver {
 fn serve(
     stream: TcpStream,
     received: &Mutex<Vec<Received>>,
-    delay_milliseconds: &AtomicU64,
+    (delay_milliseconds, answer): (&AtomicU64, &Mutex<String>),
 ) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
@@ -243,6 +254,7 @@ fn serve(
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         received.lock().unwrap().push(Received { at: Timestamp::now(), path, headers, body });
         std::thread::sleep(Duration::from_millis(delay_milliseconds.load(Ordering::SeqCst)));
-        writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+        let answer = answer.lock().unwrap().clone();
+        writer.write_all(answer.as_bytes())?;
     }
 }

@@ -223,7 +223,7 @@ fn a_signed_body_that_somebody_repeats_is_taken_once() {
     assert_eq!(becomes(&daemon, "resolved")["count"], 1);
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for part in bytes.chunks(3) {
@@ -234,4 +234,133 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text + &"=".repeat((3 - bytes.len() % 3) % 3)
+}
+
+#[test]
+fn what_is_not_understood_is_kept_until_its_mapping_is_mended() {
+    let rules = |title: &str| {
+        format!(
+            "sources: [{{name: shop, map: {{each: body.list, status: \"'firing'\", \
+             title: {title}}}}}]\n"
+        )
+    };
+    let mut daemon = Daemon::start(&rules("item.title"));
+    let body = json!({"list": [{"name": "Queue\u{9b}2J"}, {"name": "Disk", "title": "Disk"}]});
+    let reply = daemon.post("/ingest/shop", &body);
+    assert_eq!(reply.status, 400, "{}", reply.body);
+    assert_eq!(alerts(&daemon).len(), 1, "its neighbour is taken");
+    let id = reply.json()["error"]["quarantined"].as_str().unwrap().to_owned();
+    daemon.post("/ingest/shop", &body);
+    let strange = daemon.post("/ingest/guess", &json!({"colour": 7}));
+    assert_eq!(strange.status, 400);
+    for broken in ["", "{", "nonsense"] {
+        let json = ("content-type", "application/json");
+        let reply = daemon.send("POST", "/ingest/shop", &[json], broken.as_bytes());
+        assert_eq!((reply.status, reply.json()["error"].get("quarantined")), (400, None));
+    }
+    let kept = daemon.items("/api/v1/quarantine");
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!((&kept[1]["id"], &kept[1]["count"]), (&json!(id), &json!(2)));
+    assert!(kept[1]["reason"].as_str().unwrap().contains("no `title`"), "{kept:?}");
+    assert!(kept[1].get("body").is_none());
+    let counted = |source| daemon.metric("watchkeeper_bodies_quarantined_total", &[source]);
+    assert!((counted(("source", "shop")) - 2.0).abs() < 1e-9);
+    assert!((counted(("source", "guess")) - 1.0).abs() < 1e-9);
+
+    daemon.kill_9();
+    daemon.restart();
+    let printed = daemon.cli(&["source", "quarantine", "list"]);
+    assert!(printed.stdout.contains(&id) && printed.stdout.contains("shop"), "{printed:?}");
+    let printed = daemon.cli(&["source", "quarantine", "show", &id]);
+    assert!(printed.stdout.contains("Queue") && !printed.stdout.contains('\u{9b}'), "{printed:?}");
+    let shown = daemon.get(&format!("/api/v1/quarantine/{id}"));
+    assert_eq!(shown["body"], json!(body.to_string()));
+    for id in ["nobody", "..%2f..%2flisten"] {
+        let reply = daemon.send("GET", &format!("/api/v1/quarantine/{id}"), &[], b"");
+        assert_eq!(reply.status, 404, "{}", reply.body);
+    }
+
+    let folder = daemon.rules().display().to_string();
+    let again = ["source", "try", "--quarantined", &id, "--rules", &folder, "-o", "json"];
+    assert_eq!(daemon.cli(&again).code, 1, "not mended yet");
+    daemon.write_rules(&rules("item.name"));
+    let printed = daemon.cli(&again);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    let found: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(found["items"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn bodies_for_other_services_are_tried_as_their_doors_read_them() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("body.json");
+    let title = |source: &str, body: &Value| {
+        fs::write(&file, body.to_string()).unwrap();
+        let file = file.to_str().unwrap();
+        let printed = program(&["source", "try", file, "--source", source, "-o", "json"]);
+        assert_eq!(printed.code, 0, "{source}: {}", printed.stderr);
+        let found: Value = serde_json::from_str(&printed.stdout).unwrap();
+        let item = &found["items"][0];
+        ["kind", "title", "state", "severity"].map(|it| item[it].as_str().unwrap().to_owned())
+    };
+    let payload = json!({"summary": "Disk full", "source": "web-1", "severity": "critical"});
+    let trigger = json!({"routing_key": "k", "event_action": "trigger", "dedup_key": "d",
+        "payload": payload});
+    assert_eq!(title("pagerduty_events", &trigger), ["alert", "Disk full", "firing", "critical"]);
+    let known =
+        |action: &str| json!({"routing_key": "k", "event_action": action, "dedup_key": "d"});
+    assert_eq!(title("pagerduty_events", &known("resolve"))[2], "resolved");
+    assert_eq!(title("pagerduty_events", &known("acknowledge"))[2], "firing");
+    let change = json!({"routing_key": "k", "payload": {"summary": "Deployed 7"}});
+    assert_eq!(title("pagerduty_events", &change)[..2], ["change", "Deployed 7"]);
+    let alerta = json!({"resource": "web-1", "event": "HttpDown", "severity": "major"});
+    assert_eq!(title("alerta", &alerta), ["alert", "HttpDown", "firing", "error"]);
+    let opsgenie = json!({"message": "Queue is long", "priority": "P1"});
+    assert_eq!(title("opsgenie_api", &opsgenie), ["alert", "Queue is long", "firing", "critical"]);
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/shop", "type": "shop.alert.fired",
+        "data": {"title": "Queue is long", "severity": "critical"}});
+    for body in [&event, &json!([event])] {
+        assert_eq!(title("cloudevents", body), ["alert", "Queue is long", "firing", "critical"]);
+    }
+    fs::write(&file, "{}").unwrap();
+    for source in ["pagerduty_events", "alerta", "opsgenie_api", "cloudevents"] {
+        let printed = program(&["source", "try", file.to_str().unwrap(), "--source", source]);
+        assert_eq!(printed.code, 1, "{source}: {printed:?}");
+    }
+}
+
+#[test]
+fn sources_that_nobody_declared_have_quotas_as_well() {
+    let sources = ["guess", "datadog", "cloudevents", "prometheus", "alerta"];
+    let quotas = sources.map(|it| format!("{it}: {{count: 1, per: 1h}}")).join(", ");
+    let daemon = Daemon::start_with(Options {
+        rules: BY_SERVICE.to_owned(),
+        settings: format!("server: {{quotas: {{{quotas}}}}}\n"),
+        ..Options::default()
+    });
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/shop", "type": "shop.sold"});
+    let guess = json!({"monitor_name": "Shop", "status": "down"});
+    let alert = json!([{"labels": {"alertname": "Down"}}]);
+    let alerta = json!({"resource": "web-1", "event": "HttpDown"});
+    for (path, body, (first, second)) in [
+        ("/ingest/guess", &guess, (200, 429)),
+        // What is used up is used up, whatever came of it.
+        ("/ingest/datadog", &json!({}), (400, 429)),
+        ("/ingest/cloudevents", &event, (200, 429)),
+        ("/api/v2/alerts", &alert, (200, 503)),
+        ("/alert", &alerta, (201, 503)),
+        ("/ingest/pagerduty", &json!({}), (400, 400)),
+    ] {
+        let kind = if path.ends_with("cloudevents") { "cloudevents+json" } else { "json" };
+        let kind = format!("application/{kind}");
+        let send = || {
+            let headers = [("content-type", kind.as_str())];
+            daemon.send("POST", path, &headers, body.to_string().as_bytes())
+        };
+        let replies = [send(), send()];
+        assert_eq!((replies[0].status, replies[1].status), (first, second), "{path}: {replies:?}");
+        if second != 400 {
+            assert!(replies[1].headers.contains_key("retry-after"), "{path}");
+        }
+    }
 }
