@@ -121,6 +121,9 @@ impl State {
         if holds_differ {
             let alerts: Vec<Fingerprint> = self.alerts.keys().copied().collect();
             self.look_again(now, alerts);
+            // An end that comes while nobody watches has still to have its effect.
+            self.memory.maintenance_seen_at = Some(now);
+            self.changes.objects.insert(ObjectKey::Memory);
         }
         self.load_heartbeats(now, &before);
         self.note_new_detections(now);
