@@ -1,6 +1,7 @@
 //! When what is looked at: around each round, and whenever all is on the disk.
 
 use super::disk::Disk;
+use super::holds;
 use super::laws::{self, Outbox, Verdict};
 use super::oracle::Oracle;
 use super::outside::Outside;
@@ -62,7 +63,9 @@ impl Checks {
         if watch.health().not_ready.is_some() || contents.died {
             return Ok(());
         }
-        match watch.peek(|state| laws::check_timers(state, began)) {
+        let timers = watch.peek(|state| laws::check_timers(state, began));
+        let is_timely = timers.is_ok();
+        match timers {
             Ok(()) => self.overdue_rounds = 0,
             Err(_) if self.overdue_rounds < OVERDUE_ROUNDS_MAX => self.overdue_rounds += 1,
             Err(wrong) => return Err(wrong),
@@ -75,6 +78,9 @@ impl Checks {
         let now = watch.now();
         watch.peek(|state| {
             laws::check(state, &contents)?;
+            if is_timely {
+                holds::check(state, began)?;
+            }
             self.outbox.check(state, &contents, outside)?;
             self.oracle.check(state, now, &contents)
         })

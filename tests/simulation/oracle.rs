@@ -4,7 +4,7 @@
 
 use super::disk::Contents;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use watchkeeper::domain::State;
 use watchkeeper::domain::alert::AlertState;
@@ -16,6 +16,9 @@ use watchkeeper::domain::service_level::{ClockState, TargetKind};
 
 /// After somebody was cut off nothing runs out for this long.
 const GRACE: SignedDuration = SignedDuration::from_secs(90);
+
+/// So long after the last word a change is kept in memory; less here, for what is about to leave it.
+const KEPT: SignedDuration = SignedDuration::from_hours(23);
 
 /// What one source says of one alert.
 struct Word {
@@ -56,6 +59,8 @@ pub(crate) struct Oracle {
     alerts: Vec<Alert>,
     lives: Vec<Life>,
     hold_until: Option<Timestamp>,
+    /// The changes that were told of, by the names that their source gives them, and when last.
+    changes: BTreeMap<String, Timestamp>,
     rules: Arc<RuleSet>,
 }
 
@@ -89,6 +94,10 @@ impl Oracle {
     fn apply(&mut self, now: Timestamp, event: &Event) {
         match event {
             Event::AlertsReceived(batch) => self.receive(now, batch),
+            Event::ChangesReceived(batch) => {
+                let told = batch.changes.iter().map(|it| (it.external_id.clone(), now));
+                self.changes.extend(told);
+            }
             Event::RecordPoisoned { .. } => {
                 let labels = [
                     ("alertname", "WatchkeeperRecordSetAside"),
@@ -160,6 +169,7 @@ impl Oracle {
             return Err("the rules in force are not those that were loaded last".to_owned());
         }
         self.check_alerts(state, disk)?;
+        self.check_changes(state, now)?;
         for incident in state.incidents.values() {
             let life = self.lives.iter().rev().find(|it| it.id == incident.id);
             let life = life.ok_or_else(|| format!("{} has no timeline", incident.id))?;
@@ -168,11 +178,27 @@ impl Oracle {
         Ok(())
     }
 
+    /// Each change that was told of is known once, however often and in whatever order it was told.
+    fn check_changes(&self, state: &State, now: Timestamp) -> Result<(), String> {
+        let recent = self.changes.iter().filter(|(_, at)| now.duration_since(**at) < KEPT);
+        for (name, _) in recent {
+            let open = state.change_log.open.values();
+            let count = open.filter(|it| it.told.external_id == *name).count();
+            if count != 1 {
+                return Err(format!("the change `{name}` is known {count} times"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_alerts(&self, state: &State, disk: &Contents) -> Result<(), String> {
         let firing = |it: &&Alert| it.firing;
         let expected: BTreeSet<Fingerprint> =
             self.alerts.iter().filter(firing).map(|it| it.fingerprint).collect();
-        let fires = |it: &&watchkeeper::domain::alert::Alert| it.state == AlertState::Firing;
+        // Heartbeats have a law of their own.
+        let fires = |it: &&watchkeeper::domain::alert::Alert| {
+            it.state == AlertState::Firing && it.labels.get("heartbeat").is_none()
+        };
         let found: BTreeSet<Fingerprint> =
             state.alerts.values().map(Box::as_ref).filter(fires).map(|it| it.fingerprint).collect();
         if expected != found {

@@ -68,6 +68,14 @@ fn text(variant: usize) -> String {
     places.fold(TEXT.to_owned(), |text, (place, value)| text.replace(place, value))
 }
 
+/// The rules of a variant without heartbeats: in the end nobody need be heard from any more.
+pub(crate) fn without_heartbeats(variant: usize) -> Arc<RuleSet> {
+    let mut rules = RuleSet::clone(&self::variant(variant));
+    rules.heartbeats.clear();
+    rules.revision.push_str("-quiet");
+    Arc::new(rules)
+}
+
 /// The rules of a variant.
 pub(crate) fn variant(variant: usize) -> Arc<RuleSet> {
     GOOD.get(variant % VARIANTS).cloned().expect("every variant is there")

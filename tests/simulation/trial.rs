@@ -3,6 +3,7 @@
 mod checks;
 mod disk;
 mod faults;
+mod holds;
 mod laws;
 mod oracle;
 mod outside;

@@ -2,6 +2,7 @@
 
 mod deeds;
 mod heal;
+mod machines;
 mod mishaps;
 mod traffic;
 
@@ -77,6 +78,10 @@ enum Happening {
     Arrive { sender: usize, delivery: Delivery, is_double: bool },
     /// We learn what came of an effect, if the process that began it still lives.
     Done { key: EffectKey, outcome: Outcome, generation: u64, is_double: bool },
+    /// A job pings.
+    Ping,
+    /// Something is deployed, or told of again.
+    Change,
     /// A fault strikes.
     Strike(Fault),
     /// The disk is well again.
@@ -102,7 +107,7 @@ enum Waiting {
         answer: Answer<Accepted, CommandError>,
         settled: Answer<(), SubmitError>,
     },
-    Rules(Answer<(), SubmitError>),
+    Fact(Answer<(), SubmitError>),
 }
 
 /// The world of one history.
@@ -114,6 +119,9 @@ pub(crate) struct World {
     lots: Lots,
     ties: Random,
     ways: Random,
+    machines: Random,
+    /// How many changes were made.
+    changes: u64,
     due: BinaryHeap<Reverse<(Due, usize)>>,
     happenings: Vec<Option<Happening>>,
     watch: Option<SteppedWatch>,
@@ -148,6 +156,8 @@ impl World {
             lots: lots(),
             ties: Random::stream(plan.seed, "ties"),
             ways: Random::stream(plan.seed, "ways"),
+            machines: Random::stream(plan.seed, "machines"),
+            changes: 0,
             due: BinaryHeap::new(),
             happenings: Vec::new(),
             watch: None,
@@ -165,6 +175,8 @@ impl World {
             history: tells.then(Vec::new),
         };
         world.schedule(0, Happening::Start);
+        world.schedule(20_000, Happening::Ping);
+        world.schedule(60_000, Happening::Change);
         for sender in 0..world.senders.len() {
             let offset = world.ways.below(senders::LOOK_MILLISECONDS);
             world.schedule(offset, Happening::Look(sender));
@@ -259,6 +271,8 @@ impl World {
                 Some(Happening::Done { key, outcome, generation, is_double }) => {
                     self.done(&key, &outcome, generation, is_double);
                 }
+                Some(Happening::Ping) => self.ping(),
+                Some(Happening::Change) => self.change(),
                 Some(Happening::Strike(fault)) => self.strike(fault)?,
                 Some(Happening::Mend) => self.disk.lock().mood = Mood::Good,
                 Some(Happening::Start) => self.start(),

@@ -1,12 +1,12 @@
 //! The end of a history: everything is healed, and then all must come right.
 
 use super::super::{laws, rules};
-use super::{Happening, World};
+use super::{Happening, Waiting, World};
 use std::collections::BTreeSet;
 use watchkeeper::domain::State;
 use watchkeeper::domain::alert::AlertState;
 use watchkeeper::domain::effect::EffectKey;
-use watchkeeper::domain::event::Command;
+use watchkeeper::domain::event::{Command, Event};
 use watchkeeper::domain::execution::ExecutionState;
 use watchkeeper::domain::label::Fingerprint;
 use watchkeeper::engine::replay;
@@ -15,6 +15,8 @@ use watchkeeper::store::Store;
 /// Within this long after everything is healed the watch knows what is so, in milliseconds: a
 /// sender's word runs out after 4 minutes, or after 90 s of grace.
 const KNOWN_AFTER: u64 = 6 * 60_000;
+/// What we tell ourselves.
+const OURS: [&str; 2] = ["watchkeeper", "heartbeat"];
 /// Within this long after everything is over all has come to its end, in milliseconds.
 const OVER_AFTER: u64 = 8 * 60_000;
 
@@ -35,6 +37,7 @@ impl World {
         self.load_rules();
         self.go_on(self.now() + KNOWN_AFTER)?;
         self.check_truth()?;
+        self.want_no_heartbeats();
         self.put_in_order();
         self.go_on(self.now() + OVER_AFTER)?;
         // A detection may have begun in the last moment, and have told somebody.
@@ -54,7 +57,7 @@ impl World {
         let true_now: BTreeSet<Fingerprint> = true_now.collect();
         watch.peek(|state| {
             let firing = state.alerts.values().filter(|it| it.state == AlertState::Firing);
-            let known = firing.filter(|it| it.sources().any(|it| it != "watchkeeper"));
+            let known = firing.filter(|it| it.sources().any(|it| !OURS.contains(&it)));
             let wrong = known.clone().find(|it| !true_now.contains(&it.fingerprint));
             laws::ensure(wrong.is_none(), || format!("this does not fire: {wrong:?}"))?;
             let known: BTreeSet<Fingerprint> = known.map(|it| it.fingerprint).collect();
@@ -64,6 +67,15 @@ impl World {
         let wanted = rules::variant(self.variant);
         let in_force = watch.peek(|state| state.rules == wanted);
         laws::ensure(in_force, || "the rules of the files are not in force".to_owned())
+    }
+
+    /// Heartbeats that nobody feeds any more would be down for ever.
+    fn want_no_heartbeats(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        let rules = rules::without_heartbeats(self.variant);
+        if let Ok(answer) = watch.submit(vec![Event::RulesLoaded(rules)]) {
+            self.waiting.push(Waiting::Fact(answer));
+        }
     }
 
     /// People tidy up, and everything ends.

@@ -101,7 +101,7 @@ impl World {
             return;
         }
         if let Ok(answer) = watch.submit(vec![Event::RulesLoaded(wanted)]) {
-            self.waiting.push(Waiting::Rules(answer));
+            self.waiting.push(Waiting::Fact(answer));
         }
         let variant = self.variant;
         self.tell("rules", variant as u64, || format!("variant {variant}"));

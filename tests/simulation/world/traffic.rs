@@ -82,7 +82,7 @@ impl World {
                     self.answer(*sender, *number, taken && !lost);
                     self.tell("answer", u64::from(taken), || format!("{number}: {taken}"));
                 }
-                Waiting::Rules(answer) => drop(told(answer, is_alive)?),
+                Waiting::Fact(answer) => drop(told(answer, is_alive)?),
                 Waiting::Command { since, answer, settled } => {
                     let late = self.time.steady_milliseconds() - *since > ANSWER_WITHIN;
                     let is_settled = told(settled, true) == Ok(Some(true));
