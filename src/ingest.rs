@@ -37,7 +37,7 @@ mod validate;
 mod webhook;
 
 pub use heartbeat::{clean as clean_output, read_address as read_ping};
-pub use history::{ToldAlert, ToldChange};
+pub use history::{ToldAlert, ToldChange, read_range, read_webhook_line};
 pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
 pub use poll::{begin as begin_polling, client as http_client, read_polled_alerts};

@@ -258,6 +258,61 @@ routes: [{{matchers: [], on: [opened], receiver: hook}}]
 }
 
 #[test]
+fn webhook_bodies_and_a_range_of_alerts_are_histories() {
+    let alert = |name: &str, from: &str, to: &str| {
+        let status = if to.is_empty() { "firing" } else { "resolved" };
+        json!({"status": status, "labels": {"alertname": name, "service": "cart"}, "startsAt": from,
+               "endsAt": if to.is_empty() { "0001-01-01T00:00:00Z" } else { to }})
+    };
+    let body = |alerts: &[Value]| {
+        json!({"version": "4", "status": "firing", "receiver": "hook", "alerts": alerts})
+            .to_string()
+    };
+    let (one, two) = ("2026-03-02T00:01:00Z", "2026-03-02T00:02:00Z");
+    let hooks = [
+        body(&[alert("Slow", two, ""), alert("Down", one, "")]),
+        body(&[alert("Down", one, "2026-03-02T00:05:00Z"), json!({"status": "gone"})]),
+    ];
+    let run = Run::of(&hooks);
+    let printed = run.rules(BY_SERVICE).replay();
+    assert_eq!(printed.code, 1, "one alert is refused: {printed:?}");
+    assert!(printed.stderr.contains("events.jsonl:2: "), "{printed:?}");
+    let named = |run: &Run| {
+        let assignments = run.written("assignments.jsonl");
+        let parts = assignments.iter().map(|it| {
+            let part = |it: &Value| it.as_str().unwrap_or("-").to_owned();
+            (part(&it["labels"]["alertname"]), part(&it["starts_at"]), part(&it["incident"]))
+        });
+        parts.collect::<Vec<_>>()
+    };
+    let line = |name: &str, at: &str| (name.to_owned(), at.to_owned(), "INC-1".to_owned());
+    assert_eq!(named(&run), [line("Down", one), line("Slow", two)]);
+    let incident = &run.written("incidents.jsonl")[0];
+    assert_eq!((&incident["alert_count"], &incident["firing_count"]), (&json!(2), &json!(1)));
+
+    let series = |name: &str, values: Value| {
+        json!({"metric": {"__name__": "ALERTS", "alertname": name, "alertstate": "firing",
+               "service": "cart"}, "values": values})
+    };
+    let down = series("Down", json!([[1_772_409_660, "1"], [1_772_409_720, "1"]]));
+    let slow = series("Slow", json!([[1_772_409_720, "1"], [1_772_409_780, "1"]]));
+    let data = json!({"resultType": "matrix", "result": [down, slow]});
+    let answer = serde_json::to_string_pretty(&json!({"status": "success", "data": data})).unwrap();
+    let run = Run::of(std::slice::from_ref(&answer));
+    let printed = run.rules(BY_SERVICE).replay();
+    assert_eq!(printed.code, 0, "{printed:?}");
+    assert_eq!(named(&run), [line("Down", one), line("Slow", two)]);
+    let printed = run.rules(BY_SERVICE).and(&["--from", two]).replay();
+    assert_eq!((printed.code, named(&run)), (0, vec![line("Slow", two)]), "{printed:?}");
+    let printed = run.rules(BY_SERVICE).and(&["--to", two]).replay();
+    assert_eq!((printed.code, named(&run)), (0, vec![line("Down", one)]), "{printed:?}");
+    let printed = run.rules(BY_SERVICE).and(&["--format", "events"]).replay();
+    assert_eq!((printed.code, named(&run).len()), (1, 0), "{printed:?}");
+    let printed = run.rules(BY_SERVICE).and(&["--format", "alertmanager"]).replay();
+    assert_eq!(printed.code, 1, "{printed:?}");
+}
+
+#[test]
 fn wrong_usage_and_bad_rules_are_code_2() {
     let run = Run::of(&[]);
     for wrong in [

@@ -46,6 +46,22 @@ fn a_story_that_does_not_hold_is_told() {
     let output = test(&file);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("never true"), "{}", text(&output));
+    let input = "input: at 0 s: alert {alertname=\"Down\", service=\"shop\"}";
+    assert!(text(&output).contains(input), "what had happened is told: {}", text(&output));
+    for (wrong, told) in [
+        ("{sla: {resolve: met}}", "no incident is resolve met"),
+        ("{alert_count: 1}], executions: [{runbook: x}", "there is no runbook `x`"),
+        (
+            "{}], alerts: [{labels: {alertname: Down, service: shop}, held_by: maintenance}",
+            "is held back by none, not by maintenance",
+        ),
+        ("{sla: {resolved: met}}", "unknown field `resolved`"),
+    ] {
+        fs::write(&file, story.replace("{alert_count: 2}", wrong)).unwrap();
+        let output = test(&file);
+        assert!(!output.status.success(), "{wrong}: {}", text(&output));
+        assert!(text(&output).contains(told), "{wrong}: {}", text(&output));
+    }
     fs::write(&file, story.replace("alert_count: 2", "alert_count: 1")).unwrap();
     let output = test(&file);
     assert!(output.status.success(), "{}", text(&output));

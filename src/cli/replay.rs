@@ -14,14 +14,14 @@ use super::check;
 use super::failure::Failure;
 use super::output::{self, Output, OutputArgument};
 use super::virtual_watch::VirtualWatch;
-use crate::config;
+use crate::config::{self, Finding};
 use crate::domain::event::{AlertBatch, ChangeBatch, Command, Event, ReceivedAlert};
 use crate::domain::label::Fingerprint;
 use crate::domain::rules::{Mode, RuleSet};
 use crate::ingest::{ToldAlert, ToldChange};
 use anyhow::Context as _;
 use baseline::Difference;
-use history::History;
+use history::{Fact, Format, History};
 use jiff::Timestamp;
 use progress::Progress;
 use recorder::Recorder;
@@ -41,15 +41,27 @@ const CHANGES: &str = "history";
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The history: a line `{"ts","source","alert"}` for each word about an alert
-    #[arg(value_name = "EVENTS.jsonl")]
-    events: PathBuf,
+    #[arg(value_name = "EVENTS.jsonl", required_unless_present = "data")]
+    events: Option<PathBuf>,
+    /// What the file holds: events, alertmanager or prometheus; known by its shape if not told
+    #[arg(long, value_enum, hide_possible_values = true)]
+    format: Option<Format>,
+    /// Take the history from the store of a daemon that is stopped, in its data folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["events", "format"])]
+    data: Option<PathBuf>,
+    /// Leave out what was told before this time
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Leave out what was told at this time or later
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
     /// The rules folder; `./rules` if not told, built-in rules where there is none
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
     /// Use the built-in rules, whatever files there are
     #[arg(long, conflicts_with = "rules")]
     no_rules: bool,
-    /// The services and what they depend on, as Backstage catalog files
+    /// The services and what they depend on, a Backstage catalog file, in the place of that of the rules
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// What was changed: a line `{"ts","id","kind","service","version","author"}` for each
@@ -70,21 +82,22 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Some(rules) = rules_of(arguments)? else { return Ok(ExitCode::from(2)) };
     let begun = Instant::now();
-    let (changes, refused_changes) = match &arguments.changes {
+    let (mut changes, refused_changes) = match &arguments.changes {
         Some(path) => changes::read(path)?,
         None => Default::default(),
     };
-    let history =
-        History::open(&arguments.events).map_err(|it| unusable(&arguments.events, &it))?;
+    changes.retain(|it| arguments.wants(it.at));
+    let history = history_of(arguments)?;
     // What is only compared is written where nobody sees it.
     let scratch = tempfile::tempdir()?;
     let compared = arguments.baseline.as_ref().map(|_| scratch.path());
     let out = arguments.out.as_deref().or(compared);
     let recorder =
         Recorder::new(out).with_context(|| format!("cannot write into `{}`", shown(out)))?;
-    let mut replay = Replay::new(rules, changes, recorder, history.first());
+    let first = history.first().into_iter().chain(arguments.from).max();
+    let mut replay = Replay::new(rules, changes, recorder, first);
     let mut refused = refused_changes;
-    replay.play(history, &mut refused)?;
+    replay.play(history, arguments, &mut refused)?;
     let mut summary = replay.end()?;
     summary.refused = refused.count;
     summary.elapsed = begun.elapsed();
@@ -115,8 +128,28 @@ fn shown(path: Option<&Path>) -> String {
     path.map(|it| it.display().to_string()).unwrap_or_default()
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Usage(format!("cannot read the history: {error}: `{}`", path.display()))
+/// Opens what is to be run.
+fn history_of(arguments: &Arguments) -> anyhow::Result<History> {
+    if let Some(data) = &arguments.data {
+        return History::of_store(data);
+    }
+    let path = arguments.path();
+    let opened = History::open(path, arguments.format);
+    Ok(opened.map_err(|error| {
+        Failure::Usage(format!("cannot read the history: {error}: `{}`", path.display()))
+    })?)
+}
+
+impl Arguments {
+    /// Where the history is.
+    fn path(&self) -> &Path {
+        self.events.as_deref().or(self.data.as_deref()).unwrap_or(Path::new(""))
+    }
+
+    /// Whether something that was told at a time is wanted.
+    fn wants(&self, at: Timestamp) -> bool {
+        self.from.is_none_or(|it| it <= at) && self.to.is_none_or(|it| at < it)
+    }
 }
 
 /// The rules to run by; `None` = they have errors, which were told.
@@ -145,10 +178,21 @@ fn rules_of(arguments: &Arguments) -> anyhow::Result<Option<RuleSet>> {
         None => PathBuf::from("rules"),
     };
     let checked = config::read_rules(&folder, &config::models_beside(&folder), Mode::Act);
-    if !checked.findings.is_empty() {
-        output::say(&check::text(&checked.findings));
+    tell_findings(&checked.findings);
+    let Some(mut rules) = checked.value else { return Ok(None) };
+    if let Some(file) = &arguments.catalog {
+        let checked = config::read_catalog(file);
+        tell_findings(&checked.findings);
+        let Some(catalog) = checked.value else { return Ok(None) };
+        rules.catalog = Arc::new(catalog);
     }
-    Ok(checked.value)
+    Ok(Some(rules))
+}
+
+fn tell_findings(findings: &[Finding]) {
+    if !findings.is_empty() {
+        output::say(&check::text(findings));
+    }
 }
 
 /// The lines that could not be used.
@@ -214,21 +258,35 @@ impl Replay {
     }
 
     /// Plays the whole history.
-    fn play(&mut self, mut history: History, refused: &mut Refused) -> anyhow::Result<()> {
-        let mut progress = Progress::new(history.bytes());
+    fn play(
+        &mut self,
+        mut history: History,
+        arguments: &Arguments,
+        refused: &mut Refused,
+    ) -> anyhow::Result<()> {
+        let mut progress = Progress::new(history.whole());
         while let Some(line) = history.next_line()? {
             match line.told {
-                Ok(told) => self.take(told),
-                Err(reason) => refused.add(history.path(), line.number, &reason),
+                Ok(fact) if !arguments.wants(fact.at()) => {}
+                Ok(Fact::Alert(told)) => self.take(told),
+                Ok(Fact::Other(at, event)) => self.note(at, &event),
+                Err(reason) => refused.add(arguments.path(), line.number, &reason),
             }
             self.recorder.check()?;
-            progress.at(line.bytes_before, self.watch.now);
+            progress.at(line.done, self.watch.now);
         }
         self.deliver();
-        while let Some(change) = self.changes.next() {
-            self.tell_change(change);
-        }
+        self.tell_changes(Timestamp::MAX);
         Ok(())
+    }
+
+    /// Applies what a daemon came to know beside alerts.
+    fn note(&mut self, at: Timestamp, event: &Event) {
+        self.deliver();
+        self.tell_changes(at);
+        self.watch.go_to(at, &mut self.recorder);
+        self.watch.apply(event, &mut self.recorder);
+        self.recorder.name_changes(&self.watch);
     }
 
     fn take(&mut self, told: ToldAlert) {
@@ -256,9 +314,7 @@ impl Replay {
             return;
         }
         let at = self.delivery.at;
-        while let Some(change) = self.changes.next_if(|it| it.at <= at) {
-            self.tell_change(change);
-        }
+        self.tell_changes(at);
         self.watch.go_to(at, &mut self.recorder);
         let alerts = std::mem::take(&mut self.delivery.alerts);
         let batch = AlertBatch { source: self.delivery.source.clone(), alerts, rejected: vec![] };
@@ -270,11 +326,14 @@ impl Replay {
         }
     }
 
-    fn tell_change(&mut self, told: ToldChange) {
-        self.watch.go_to(told.at, &mut self.recorder);
-        let batch = ChangeBatch { source: CHANGES.into(), changes: vec![told.change] };
-        self.watch.apply(&Event::ChangesReceived(batch), &mut self.recorder);
-        self.recorder.name_change(&self.watch);
+    /// Tells of what was changed up to a time.
+    fn tell_changes(&mut self, until: Timestamp) {
+        while let Some(told) = self.changes.next_if(|it| it.at <= until) {
+            self.watch.go_to(told.at, &mut self.recorder);
+            let batch = ChangeBatch { source: CHANGES.into(), changes: vec![told.change] };
+            self.watch.apply(&Event::ChangesReceived(batch), &mut self.recorder);
+            self.recorder.name_changes(&self.watch);
+        }
     }
 
     /// Looks for problems a last time, and writes what is still open.

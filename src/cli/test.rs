@@ -2,6 +2,8 @@
 //!
 //! Nothing is performed: every step of a runbook and every delivery counts as done at once.
 
+mod input;
+
 use super::check;
 use super::output;
 use super::virtual_watch::{VirtualWatch, Witness};
@@ -11,12 +13,13 @@ use crate::config::{
 };
 use crate::domain::alert::Alert;
 use crate::domain::effect::Effect;
-use crate::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
+use crate::domain::event::{AlertBatch, ChangeBatch, Command, Ends, Event, ReceivedAlert};
 use crate::domain::execution::{Execution, ExecutionId};
 use crate::domain::heartbeat::Failure;
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::rules::{Occasion, RuleRef, RuleSet};
+use crate::domain::service_level::{ClockState, SlaClock, TargetKind};
 use crate::domain::{Closed, Turn, later};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -31,6 +34,8 @@ pub struct TestOutcome {
     pub rule: Arc<RuleRef>,
     /// What was not as expected, with what was there; empty = passed.
     pub failures: Vec<String>,
+    /// What had happened until then, in words.
+    pub input: Vec<String>,
 }
 
 /// Runs the tests of files and folders; without any, of `rules`. Exits with 1 if one fails, 2 if
@@ -56,6 +61,7 @@ fn line(outcome: &TestOutcome) -> String {
     let word = if outcome.failures.is_empty() { "ok   " } else { "FAIL " };
     let mut lines = vec![format!("{word} {}", outcome.rule)];
     lines.extend(outcome.failures.iter().map(|it| format!("      {it}")));
+    lines.extend(outcome.input.iter().map(|it| format!("        {it}")));
     lines.join("\n") + "\n"
 }
 
@@ -68,18 +74,23 @@ fn run_test(rules: &RuleSet, test: &RuleTest) -> TestOutcome {
     let mut world = World::default();
     world.watch.now = test.start;
     world.apply(&Event::RulesLoaded(Arc::new(rules.clone())));
-    let mut failures = Vec::new();
+    let (mut failures, mut taken, mut told) = (Vec::new(), Vec::new(), Vec::new());
     let mut input = test.input.iter().peekable();
     for expectation in &test.expect {
         while let Some(next) = input.next_if(|it| it.at_seconds <= expectation.at_seconds) {
             world.take(at(test, next.at_seconds), next);
+            taken.push(next);
         }
         world.go_to(at(test, expectation.at_seconds));
         let place =
             format!("{}:{}: at {} s", test.rule.file, expectation.line, expectation.at_seconds);
-        failures.extend(world.compare(expectation).into_iter().map(|it| format!("{place}: {it}")));
+        let found = world.compare(expectation);
+        if !found.is_empty() {
+            told = input::lines(&taken);
+        }
+        failures.extend(found.into_iter().map(|it| format!("{place}: {it}")));
     }
-    TestOutcome { rule: test.rule.clone(), failures }
+    TestOutcome { rule: test.rule.clone(), failures, input: told }
 }
 
 fn at(test: &RuleTest, seconds: u32) -> Timestamp {
@@ -166,6 +177,10 @@ impl World {
                 by: "test".to_owned(),
                 command: Command::AcknowledgeIncident { incident: *incident },
             },
+            TestFact::Changes(change) => Event::ChangesReceived(ChangeBatch {
+                source: input.source.as_str().into(),
+                changes: vec![change.as_ref().clone()],
+            }),
             TestFact::Pings(ping) => Event::HeartbeatPinged(ping.clone()),
             TestFact::Gap(seconds) => {
                 self.watch.now = later(self.watch.now, i64::from(*seconds));
@@ -201,9 +216,12 @@ impl World {
             let found = all.any(|it| {
                 it.runbook.rule.name == wanted.runbook
                     && wanted.state.is_none_or(|state| state == it.state)
+                    && (wanted.blocked_by.is_none() || wanted.blocked_by == guard_of(it))
             });
             if !found {
                 let state = wanted.state.map_or("", |it| it.as_str());
+                let guard = wanted.blocked_by.iter().map(|it| format!(" blocked by {it}"));
+                let state = format!("{state}{}", guard.collect::<String>());
                 failures.push(format!(
                     "runbook {} has no execution {state}; there are: {}",
                     wanted.runbook,
@@ -250,9 +268,15 @@ impl World {
         let Some(alert) = found else {
             return Some(format!("there is no alert {}", wanted.labels));
         };
-        let disposition = wanted.disposition.filter(|it| *it != alert.disposition())?;
-        let (wanted, is) = (disposition.as_str(), alert.disposition().as_str());
-        Some(format!("alert {} is {is}, not {wanted}", alert.labels))
+        let disposition = wanted.disposition.filter(|it| *it != alert.disposition());
+        if let Some(disposition) = disposition {
+            let (wanted, is) = (disposition.as_str(), alert.disposition().as_str());
+            return Some(format!("alert {} is {is}, not {wanted}", alert.labels));
+        }
+        let held_by = holders(alert);
+        let wanted = wanted.held_by.as_ref().filter(|it| !held_by.contains(it))?;
+        let is = list(held_by.into_iter());
+        Some(format!("alert {} is held back by {is}, not by {wanted}", alert.labels))
     }
 
     fn compare_heartbeat(&self, wanted: &ExpectedHeartbeat) -> Option<String> {
@@ -269,16 +293,18 @@ impl World {
 
     fn incidents(&self) -> String {
         let all = self.seen.closed_incidents.values().chain(self.watch.state.incidents.values());
+        let clock = |it: &SlaClock| format!(" {} {}", it.target.as_str(), it.state.as_str());
         list(all.map(|it| {
             format!(
-                "{} {} `{}` {} {} alert_count {} rule {}",
+                "{} {} `{}` {} {} alert_count {} rule {}{}",
                 it.id,
                 it.state.as_str(),
                 it.title,
                 it.severity.as_str(),
                 it.priority,
                 it.alert_count,
-                it.opened_by.name
+                it.opened_by.name,
+                it.sla.iter().map(clock).collect::<String>()
             )
         }))
     }
@@ -287,6 +313,20 @@ impl World {
         let all = self.seen.closed_executions.values().chain(self.watch.state.executions.values());
         list(all.map(|it| format!("{} {} ({})", it.runbook.rule.name, it.state.as_str(), it.why)))
     }
+}
+
+/// The guard that held an execution back.
+fn guard_of(execution: &Execution) -> Option<String> {
+    execution.blocked_by.as_ref().map(|it| it.guard.clone())
+}
+
+/// What holds an alert back, by name.
+fn holders(alert: &Alert) -> Vec<String> {
+    let decision = &alert.decision;
+    let silences = decision.silenced_by.iter().map(ToString::to_string);
+    let inhibition = decision.inhibited_by().map(|it| it.rule.name.clone());
+    let maintenance = decision.maintenance().iter().map(ToString::to_string);
+    silences.chain(inhibition).chain(maintenance).collect()
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
@@ -301,6 +341,7 @@ fn fits(wanted: &ExpectedIncident, it: &Incident) -> bool {
         && wanted.title.as_ref().is_none_or(|title| *title == it.title)
         && wanted.severity.is_none_or(|severity| severity == it.severity)
         && wanted.priority.is_none_or(|priority| priority == it.priority)
+        && wanted.sla.iter().all(|wanted| it.sla.iter().any(|it| (it.target, it.state) == *wanted))
 }
 
 fn shown(wanted: &ExpectedIncident) -> String {
@@ -311,5 +352,9 @@ fn shown(wanted: &ExpectedIncident) -> String {
     parts.extend(wanted.priority.map(|it| it.to_string()));
     parts.extend(wanted.alert_count.map(|it| format!("alert_count {it}")));
     parts.extend(wanted.rule.as_ref().map(|it| format!("rule {it}")));
+    let clock = |(target, state): &(TargetKind, ClockState)| {
+        format!("{} {}", target.as_str(), state.as_str())
+    };
+    parts.extend(wanted.sla.iter().map(clock));
     parts.join(" ")
 }

@@ -1,5 +1,7 @@
 //! `tests:`: what users expect of their rules, to be run under a virtual clock.
 
+mod change;
+
 use super::code::Code;
 use super::fields::Fields;
 use super::heartbeat::HEARTBEAT;
@@ -7,11 +9,13 @@ use super::notification::occasion;
 use super::reader::Reader;
 use super::yaml::{Node, Place, Value};
 use crate::domain::alert::Disposition;
+use crate::domain::change::ReceivedChange;
 use crate::domain::execution::ExecutionState;
 use crate::domain::heartbeat::{HeartbeatPing, HeartbeatState, Signal};
 use crate::domain::incident::{IncidentId, IncidentState, Priority, Severity};
 use crate::domain::label::Labels;
 use crate::domain::rules::{Occasion, RuleRef};
+use crate::domain::service_level::{ClockState, TargetKind};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -40,7 +44,7 @@ pub struct TestInput {
 }
 
 /// What can happen in a test.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum TestFact {
     /// An alert with these labels fires.
     Fires(Labels),
@@ -48,6 +52,8 @@ pub enum TestFact {
     Resolves(Labels),
     /// Somebody acknowledges an incident.
     Acknowledges(IncidentId),
+    /// A change is told of.
+    Changes(Box<ReceivedChange>),
     /// A heartbeat is pinged.
     Pings(HeartbeatPing),
     /// Nobody watches for so many seconds: the daemon is down.
@@ -90,6 +96,8 @@ pub struct ExpectedIncident {
     pub severity: Option<Severity>,
     /// How soon to act.
     pub priority: Option<Priority>,
+    /// Where its SLA clocks are.
+    pub sla: Vec<(TargetKind, ClockState)>,
 }
 
 /// An execution in a test; what is `None` may be anything.
@@ -99,6 +107,8 @@ pub struct ExpectedExecution {
     pub runbook: String,
     /// Where it is.
     pub state: Option<ExecutionState>,
+    /// The guard that held it back.
+    pub blocked_by: Option<String>,
 }
 
 /// An alert in a test; what is `None` may be anything.
@@ -108,6 +118,8 @@ pub struct ExpectedAlert {
     pub labels: Labels,
     /// How its way ended.
     pub disposition: Option<Disposition>,
+    /// What holds it back: a silence, an inhibition or a maintenance window, by name.
+    pub held_by: Option<String>,
 }
 
 /// What a receiver was told in a test; what is `None` may be anything.
@@ -163,7 +175,7 @@ pub(super) fn rule_test(reader: &mut Reader<'_>, node: &Node) -> Option<RuleTest
 fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
     let mut fields = Fields::open(reader, node)?;
     let at_seconds = fields.required(reader, "at").map_or(0, |it| reader.duration(it));
-    let given = ["alert", "resolve", "acknowledge", "heartbeat", "gap"];
+    let given = ["alert", "resolve", "acknowledge", "change", "heartbeat", "gap"];
     let given = given.map(|it| (it, fields.optional(it)));
     let mut given = given.into_iter().filter_map(|(name, node)| Some((name, node?)));
     let fact = match (given.next(), given.next()) {
@@ -176,11 +188,14 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
                 None
             }
         },
+        (Some(("change", node)), None) => {
+            change::change(reader, node).map(|it| TestFact::Changes(Box::new(it)))
+        }
         (Some(("heartbeat", node)), None) => ping(reader, node).map(TestFact::Pings),
         (Some((_, node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
         _ => {
-            let message =
-                "an input has one of `alert`, `resolve`, `acknowledge`, `heartbeat` and `gap`";
+            let message = "an input has one of `alert`, `resolve`, `acknowledge`, `change`, \
+                           `heartbeat` and `gap`";
             reader.report(fields.place, Code::MissingField, message);
             None
         }
@@ -296,9 +311,23 @@ fn incident(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedIncident> {
         title: fields.optional("title").map(|it| reader.text(it)),
         severity: fields.optional("severity").and_then(|it| reader.word(it, &severities)),
         priority: fields.optional("priority").and_then(|it| reader.word(it, &priorities)),
+        sla: fields.optional("sla").map(|it| clocks(reader, it)).unwrap_or_default(),
     };
     fields.finish(reader);
     Some(expected)
+}
+
+/// Where the clocks for some targets are.
+fn clocks(reader: &mut Reader<'_>, node: &Node) -> Vec<(TargetKind, ClockState)> {
+    let states = ClockState::ALL.map(|it| (it.as_str(), it));
+    let Some(mut fields) = Fields::open(reader, node) else { return Vec::new() };
+    let mut clocks = Vec::new();
+    for target in [TargetKind::Acknowledge, TargetKind::Resolve] {
+        let state = fields.optional(target.as_str()).and_then(|it| reader.word(it, &states));
+        clocks.extend(state.map(|it| (target, it)));
+    }
+    fields.finish(reader);
+    clocks
 }
 
 fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedExecution> {
@@ -324,8 +353,9 @@ fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedExecution> 
         reader.refer(super::runbook::RUNBOOK, &runbook, node.place);
     }
     let state = fields.optional("state").and_then(|it| reader.word(it, &states));
+    let blocked_by = fields.optional("blocked_by").map(|it| reader.text(it));
     fields.finish(reader);
-    Some(ExpectedExecution { runbook, state })
+    Some(ExpectedExecution { runbook, state, blocked_by })
 }
 
 fn notification(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedNotification> {
@@ -345,8 +375,9 @@ fn alert(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedAlert> {
     let words = Disposition::ALL.map(|it| (it.as_str(), it));
     let labels = fields.required(reader, "labels").map(|it| labels(reader, it));
     let disposition = fields.optional("disposition").and_then(|it| reader.word(it, &words));
+    let held_by = fields.optional("held_by").map(|it| reader.text(it));
     fields.finish(reader);
-    Some(ExpectedAlert { labels: labels?, disposition })
+    Some(ExpectedAlert { labels: labels?, disposition, held_by })
 }
 
 fn heartbeat(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedHeartbeat> {

@@ -3,8 +3,9 @@
 use super::persist;
 use crate::domain::State;
 use crate::domain::event::Event;
-use crate::store::{Error, Kind, Object, Record, Store};
-use std::collections::BTreeMap;
+use crate::store::{Error, Kind, Object, Record, Store, Turn};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How many turns or records are read at once.
 const PAGE: usize = 1000;
@@ -14,26 +15,57 @@ const PAGE: usize = 1000;
 pub fn run(store: &dyn Store) -> Result<Vec<Object>, Error> {
     let mut state = State::default();
     let mut objects = BTreeMap::new();
-    let mut records = Records { store, read: Vec::new().into_iter(), last: 0 };
-    let mut after = 0;
-    loop {
-        let turns = store.turns(after, PAGE)?;
-        let Some((last, _)) = turns.last() else { break };
-        after = *last;
-        for (_, turn) in turns {
-            let events = match turn.seq {
-                Some(seq) => records.take(seq)?.events,
-                None => vec![Event::Woken],
-            };
-            if !turn.poisoned {
-                for event in &events {
-                    drop(state.apply(turn.now, event));
-                }
+    let mut history = History::default();
+    let mut turns = 0;
+    while let Some(turn) = history.next_turn(store)? {
+        if !turn.poisoned {
+            for event in &turn.events {
+                drop(state.apply(turn.now, event));
             }
         }
-        note(&mut state, &mut objects);
+        turns += 1;
+        if turns % PAGE == 0 {
+            note(&mut state, &mut objects);
+        }
     }
+    note(&mut state, &mut objects);
     Ok(objects.into_iter().map(|((kind, id), body)| Object { kind, id, body }).collect())
+}
+
+/// A turn, with what was applied in it.
+pub struct PastTurn {
+    /// Its time.
+    pub now: Timestamp,
+    /// Applying it panicked, so that it was set aside.
+    pub poisoned: bool,
+    /// What was applied; a timer is [`Event::Woken`].
+    pub events: Vec<Event>,
+}
+
+/// A store's turns, read in order.
+#[derive(Default)]
+pub struct History {
+    turns: VecDeque<Turn>,
+    /// The number of the last turn that was read.
+    after: u64,
+    records: Records,
+}
+
+impl History {
+    /// The next turn; `None` at the end. Fails if the store cannot be read, or a record is missing.
+    pub fn next_turn(&mut self, store: &dyn Store) -> Result<Option<PastTurn>, Error> {
+        if self.turns.is_empty() {
+            let page = store.turns(self.after, PAGE)?;
+            self.after = page.last().map_or(self.after, |(number, _)| *number);
+            self.turns.extend(page.into_iter().map(|(_, turn)| turn));
+        }
+        let Some(turn) = self.turns.pop_front() else { return Ok(None) };
+        let events = match turn.seq {
+            Some(seq) => self.records.take(store, seq)?.events,
+            None => vec![Event::Woken],
+        };
+        Ok(Some(PastTurn { now: turn.now, poisoned: turn.poisoned, events }))
+    }
 }
 
 /// Notes what turns changed.
@@ -49,14 +81,14 @@ fn note(state: &mut State, objects: &mut BTreeMap<(Kind, String), Vec<u8>>) {
 }
 
 /// The inbox, read in order.
-struct Records<'a> {
-    store: &'a dyn Store,
+#[derive(Default)]
+struct Records {
     read: std::vec::IntoIter<Record>,
     last: u64,
 }
 
-impl Records<'_> {
-    fn take(&mut self, seq: u64) -> Result<Record, Error> {
+impl Records {
+    fn take(&mut self, store: &dyn Store, seq: u64) -> Result<Record, Error> {
         loop {
             if let Some(record) = self.read.next() {
                 self.last = record.seq;
@@ -65,7 +97,7 @@ impl Records<'_> {
                 }
                 continue;
             }
-            let page = self.store.records(self.last, PAGE)?;
+            let page = store.records(self.last, PAGE)?;
             if page.is_empty() {
                 return Err(Error::Unusable(format!("record {seq} is not in the history")));
             }

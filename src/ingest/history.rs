@@ -1,5 +1,11 @@
 //! Histories in files, a line for each fact: what an alert was told to be, what was changed, and when.
 
+mod range;
+mod webhooks;
+
+pub use range::read as read_range;
+pub use webhooks::read as read_webhook_line;
+
 use super::changes;
 use super::payload::{OneAlert, Value};
 use super::validate::{self, EndsBy};

@@ -1,8 +1,8 @@
 //! Replay equals live: the history, applied again, gives the same objects, byte for byte.
 
 use crate::http::Receiver;
-use crate::support::{BY_SERVICE, Daemon, SOON, eventually, firing, over};
-use serde_json::json;
+use crate::support::{BY_SERVICE, Daemon, PROGRAM, SOON, eventually, firing, over, run};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use watchkeeper::store::{Kind, Object, Options, Scope, Store, sled};
 
@@ -110,4 +110,42 @@ fn replay_equals_live() {
     for name in replayed.keys() {
         assert!(stored.contains_key(name), "replay made up {name:?}");
     }
+}
+
+#[test]
+fn what_a_daemon_came_to_know_can_be_run_through_other_rules() {
+    let receiver = Receiver::start();
+    let mut daemon = Daemon::start(&rules(&receiver, "first"));
+    live(&mut daemon, &receiver);
+    let folder = daemon.folder.path().to_owned();
+    let (data, out) = (daemon.data(), folder.join("out"));
+    let replay = || {
+        let mut command = std::process::Command::new(PROGRAM);
+        command.args(["replay", "--data"]).arg(&data).arg("--out").arg(&out);
+        run(command.args(["--no-rules", "-o", "json"]).current_dir(&folder))
+    };
+    let in_use = replay();
+    assert_eq!(in_use.code, 1, "{in_use:?}");
+    assert!(in_use.stderr.contains("in use"), "{in_use:?}");
+    let (status, _) = daemon.terminate();
+    assert!(status.success(), "{status}");
+
+    let told = receiver.told("opened").len();
+    let printed = replay();
+    assert_eq!(printed.code, 0, "{printed:?}");
+    let lines = |name: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(out.join(name)).unwrap();
+        text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+    };
+    let assignments = lines("assignments.jsonl");
+    assert_eq!(assignments.len(), 42, "40 alerts, one silenced, one after the crash");
+    let quiet = assignments.iter().find(|it| it["labels"]["service"] == "quiet").unwrap();
+    assert_ne!(quiet["incident"], Value::Null, "the silence was ended while it fired");
+    let incidents = lines("incidents.jsonl");
+    assert!(!incidents.is_empty());
+    for it in incidents {
+        assert!(it["acknowledged_at"].is_null() && it["rule"] != "by-service", "{it}");
+    }
+    assert_eq!(lines("executions.jsonl"), Vec::<Value>::new(), "these rules have no runbook");
+    assert_eq!(receiver.told("opened").len(), told, "nobody is told again");
 }

@@ -1,163 +1,152 @@
-//! A history in a file, line by line in order of time.
-//!
-//! The file is surveyed first: where its lines are in order they are read as they stand, else in the
-//! order of a list of their places. Either way a line is in memory only while it is looked at.
+//! Where a history comes from: a file in one of three formats, or the store of a daemon.
 
+mod lines;
+mod listed;
+mod stored;
+
+use crate::domain::event::Event;
 use crate::ingest::ToldAlert;
 use jiff::Timestamp;
+use lines::EventLines;
+use listed::Listed;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use stored::Stored;
 
-/// A longer line is refused. In bytes.
-const LINE_BYTES_MAX: u64 = 4 << 20;
-/// How much is read at once, in bytes.
-const BUFFER_BYTES: usize = 256 << 10;
+/// So much of a file is looked at to know its format, in bytes.
+const HEAD_BYTES: u64 = 1 << 20;
 
-/// A line of a history.
+/// What a history tells.
+pub(super) enum Fact {
+    /// Of an alert.
+    Alert(ToldAlert),
+    /// Something else that a daemon came to know.
+    Other(Timestamp, Box<Event>),
+}
+
+impl Fact {
+    /// When it was told.
+    pub(super) fn at(&self) -> Timestamp {
+        match self {
+            Self::Alert(it) => it.at,
+            Self::Other(at, _) => *at,
+        }
+    }
+}
+
+/// A line of a history, or what stands for one.
 pub(super) struct Line {
-    /// Its number in the file, from 1.
+    /// Its number, from 1.
     pub(super) number: u64,
-    /// How much of the file was read before it, in bytes.
-    pub(super) bytes_before: u64,
+    /// How much was done before it, of [`History::whole`].
+    pub(super) done: u64,
     /// What it tells, or why it is refused.
-    pub(super) told: Result<ToldAlert, String>,
+    pub(super) told: Result<Fact, String>,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// A line `{"ts","source","alert"}` for each word about an alert
+    Events,
+    /// A line for each body that an Alertmanager sent to a webhook
+    Alertmanager,
+    /// What Prometheus answers to `query_range` for `ALERTS`
+    Prometheus,
+}
+
+/// What tells the formats apart.
+#[derive(Deserialize)]
+struct Shape {
+    alerts: Option<IgnoredAny>,
+    data: Option<IgnoredAny>,
+}
+
+impl Format {
+    /// What a file that begins so holds.
+    fn of(head: &[u8]) -> Self {
+        let first = head.split(|it| *it == b'\n').find(|it| !it.trim_ascii().is_empty());
+        let shape = first.and_then(|it| serde_json::from_slice::<Shape>(it).ok());
+        let is_matrix = head.windows(12).any(|it| it == b"\"resultType\"");
+        match shape {
+            Some(Shape { alerts: Some(_), .. }) => Self::Alertmanager,
+            Some(Shape { data: Some(_), .. }) => Self::Prometheus,
+            // It is one document of many lines, or of a long one.
+            None if is_matrix => Self::Prometheus,
+            Some(_) | None => Self::Events,
+        }
+    }
 }
 
 /// A history that is being read.
-pub(super) struct History {
-    path: PathBuf,
-    lines: Lines,
-    bytes: u64,
-    read: u64,
-    first: Option<Timestamp>,
-    /// Where the lines are, in order of time; `None` = as they stand.
-    order: Option<std::vec::IntoIter<Place>>,
-}
-
-/// Where a line is.
-struct Place {
-    at: Timestamp,
-    offset: u64,
-    number: u64,
+pub(super) enum History {
+    /// One fact a line.
+    Lines { lines: EventLines, whole: u64 },
+    /// Read at once.
+    Listed(Listed),
+    /// From a store.
+    Stored(Stored),
 }
 
 impl History {
-    /// Opens a file and looks whether its lines are in order.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
-        let mut lines = Lines::new(file);
-        let (mut first, mut last, mut is_sorted) = (None, None, true);
-        while lines.advance()? {
-            let Some(at) = ToldAlert::read_time(&lines.line) else { continue };
-            is_sorted &= last.is_none_or(|it| it <= at);
-            first = first.into_iter().chain([at]).min();
-            last = Some(at);
+    /// Opens a file; without a format it is known by its shape. Fails with what is wrong with it.
+    pub(super) fn open(path: &Path, format: Option<Format>) -> Result<Self, String> {
+        let told = |error: std::io::Error| error.to_string();
+        let mut head = Vec::new();
+        let file = BufReader::new(File::open(path).map_err(told)?);
+        if !path.is_file() {
+            return Err("it is no file".to_owned());
         }
-        let order = if is_sorted { None } else { Some(in_order(&mut lines)?.into_iter()) };
-        lines.go_to(0, 0)?;
-        Ok(Self { path: path.to_owned(), lines, bytes, read: 0, first, order })
+        file.take(HEAD_BYTES).read_to_end(&mut head).map_err(told)?;
+        match format.unwrap_or_else(|| Format::of(&head)) {
+            Format::Events => {
+                let whole = path.metadata().map_err(told)?.len();
+                Ok(Self::Lines { lines: EventLines::open(path).map_err(told)?, whole })
+            }
+            Format::Alertmanager => {
+                let lines = BufReader::new(File::open(path).map_err(told)?).split(b'\n');
+                let lines = lines.collect::<Result<Vec<_>, _>>().map_err(told)?;
+                Ok(Self::Listed(Listed::webhooks(&lines)))
+            }
+            Format::Prometheus => {
+                let text = std::fs::read(path).map_err(told)?;
+                Ok(Self::Listed(Listed::range(&text)?))
+            }
+        }
     }
 
-    /// The file.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// How long it is, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Opens the store of a daemon that is stopped, in its data folder.
+    pub(super) fn of_store(data: &Path) -> anyhow::Result<Self> {
+        Ok(Self::Stored(Stored::open(&data.join("store"))?))
     }
 
     /// The earliest time in it.
     pub(super) fn first(&self) -> Option<Timestamp> {
-        self.first
-    }
-
-    /// The next line that is not empty.
-    pub(super) fn next_line(&mut self) -> io::Result<Option<Line>> {
-        if let Some(order) = &mut self.order {
-            let Some(place) = order.next() else { return Ok(None) };
-            self.lines.go_to(place.offset, place.number - 1)?;
+        match self {
+            Self::Lines { lines, .. } => lines.first,
+            Self::Listed(it) => it.first,
+            Self::Stored(it) => it.first,
         }
-        if !self.lines.advance()? {
-            return Ok(None);
+    }
+
+    /// How long it is, in whatever it is counted by.
+    pub(super) fn whole(&self) -> u64 {
+        match self {
+            Self::Lines { whole, .. } => *whole,
+            Self::Listed(it) => it.whole,
+            Self::Stored(it) => it.whole,
         }
-        let bytes_before = self.read;
-        self.read += self.lines.line.len() as u64 + 1;
-        let told = if self.lines.is_too_long {
-            Err(format!("the line is longer than {LINE_BYTES_MAX} bytes"))
-        } else {
-            ToldAlert::read(&self.lines.line)
-        };
-        Ok(Some(Line { number: self.lines.number, bytes_before, told }))
-    }
-}
-
-/// The places of all lines in order of time; equal times stay as they stand. A line without a time,
-/// which will be refused, stands behind the one before it.
-fn in_order(lines: &mut Lines) -> io::Result<Vec<Place>> {
-    lines.go_to(0, 0)?;
-    let (mut places, mut last) = (Vec::new(), Timestamp::MIN);
-    while lines.advance()? {
-        last = ToldAlert::read_time(&lines.line).unwrap_or(last);
-        places.push(Place { at: last, offset: lines.offset, number: lines.number });
-    }
-    places.sort_by_key(|it| it.at);
-    Ok(places)
-}
-
-/// The lines of a file that are not empty.
-struct Lines {
-    reader: BufReader<File>,
-    line: Vec<u8>,
-    is_too_long: bool,
-    number: u64,
-    /// Where the line begins.
-    offset: u64,
-    /// Where the next one does.
-    next: u64,
-}
-
-impl Lines {
-    fn new(file: File) -> Self {
-        let reader = BufReader::with_capacity(BUFFER_BYTES, file);
-        Self { reader, line: Vec::new(), is_too_long: false, number: 0, offset: 0, next: 0 }
     }
 
-    /// Goes on behind a line.
-    fn go_to(&mut self, offset: u64, number: u64) -> io::Result<()> {
-        // Where it is near, the buffer still holds it.
-        match (i64::try_from(offset), i64::try_from(self.next)) {
-            (Ok(to), Ok(from)) => self.reader.seek_relative(to - from)?,
-            _ => drop(self.reader.seek(SeekFrom::Start(offset))?),
-        }
-        self.next = offset;
-        self.number = number;
-        Ok(())
-    }
-
-    /// Reads the next line that is not empty; false at the end of the file.
-    fn advance(&mut self) -> io::Result<bool> {
-        loop {
-            self.line.clear();
-            self.offset = self.next;
-            let mut part = self.reader.by_ref().take(LINE_BYTES_MAX);
-            let read = part.read_until(b'\n', &mut self.line)?;
-            if read == 0 {
-                return Ok(false);
-            }
-            self.number += 1;
-            self.next += read as u64;
-            self.is_too_long = read as u64 == LINE_BYTES_MAX && !self.line.ends_with(b"\n");
-            if self.is_too_long {
-                self.next += self.reader.skip_until(b'\n')? as u64;
-                return Ok(true);
-            }
-            if !self.line.trim_ascii().is_empty() {
-                return Ok(true);
-            }
+    /// The next fact, in order of time.
+    pub(super) fn next_line(&mut self) -> anyhow::Result<Option<Line>> {
+        match self {
+            Self::Lines { lines, .. } => Ok(lines.next_line()?),
+            Self::Listed(it) => Ok(it.next_line()),
+            Self::Stored(it) => it.next_line(),
         }
     }
 }
@@ -165,44 +154,18 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
-    fn line(second: u32, name: &str) -> String {
-        let ts = format!("2026-03-02T00:00:{second:02}Z");
-        format!(r#"{{"ts":"{ts}","source":"s","alert":{{"labels":{{"alertname":"{name}"}}}}}}"#)
-    }
-
-    fn read(text: &str) -> Vec<(u64, String)> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        let mut history = History::open(file.path()).unwrap();
-        let mut found = Vec::new();
-        while let Some(line) = history.next_line().unwrap() {
-            let told = line.told.map(|it| it.alert.labels.get("alertname").unwrap().to_owned());
-            found.push((line.number, told.unwrap_or_else(|_| "refused".to_owned())));
+    #[test]
+    fn a_format_is_known_by_its_shape() {
+        for (head, format) in [
+            ("", Format::Events),
+            ("\n{\"ts\":\"x\",\"alert\":{}}\n", Format::Events),
+            ("no json", Format::Events),
+            ("{\"receiver\":\"x\",\"status\":\"firing\",\"alerts\":[]}", Format::Alertmanager),
+            ("{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\"}}", Format::Prometheus),
+            ("{\n  \"status\": \"success\",\n  \"data\": {\"resultType\":", Format::Prometheus),
+        ] {
+            assert_eq!(Format::of(head.as_bytes()), format, "{head}");
         }
-        found
-    }
-
-    fn found(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
-        expected.iter().map(|(number, name)| (*number, (*name).to_owned())).collect()
-    }
-
-    #[test]
-    fn lines_are_read_in_order_of_time_with_their_numbers() {
-        let sorted = [line(1, "a"), String::new(), "no".to_owned(), line(2, "b")].join("\n");
-        assert_eq!(read(&sorted), found(&[(1, "a"), (3, "refused"), (4, "b")]));
-        let lines = [line(5, "c"), line(1, "a"), "no".to_owned(), line(3, "b"), line(5, "d")];
-        let expected = found(&[(2, "a"), (3, "refused"), (4, "b"), (1, "c"), (5, "d")]);
-        assert_eq!(read(&lines.join("\n")), expected);
-        assert_eq!(read(&(lines.join("\r\n\n") + "\n")).len(), 5);
-        assert_eq!(read(""), found(&[]));
-    }
-
-    #[test]
-    fn a_line_without_an_end_is_refused_and_the_next_is_read() {
-        let long = "x".repeat(usize::try_from(LINE_BYTES_MAX).unwrap() * 2);
-        let text = [line(1, "a"), long, line(2, "b")].join("\n");
-        assert_eq!(read(&text), found(&[(1, "a"), (2, "refused"), (3, "b")]));
     }
 }

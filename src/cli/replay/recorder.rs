@@ -109,12 +109,13 @@ impl Recorder {
         }
     }
 
-    /// Notes the own name of the change that was told last.
-    pub(super) fn name_change(&mut self, watch: &VirtualWatch) {
-        if let Some((id, change)) = watch.state.change_log.open.last_key_value()
-            && !change.told.external_id.is_empty()
-        {
-            self.changes.insert(*id, change.told.external_id.clone());
+    /// Notes the own names of the changes that are new.
+    pub(super) fn name_changes(&mut self, watch: &VirtualWatch) {
+        let next = self.changes.last_key_value().map_or(ChangeId(1), |(it, _)| ChangeId(it.0 + 1));
+        for (id, change) in watch.state.change_log.open.range(next..) {
+            let own = &change.told.external_id;
+            let name = if own.is_empty() { id.to_string() } else { own.clone() };
+            self.changes.insert(*id, name);
         }
     }
 
