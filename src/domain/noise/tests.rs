@@ -1,10 +1,15 @@
 //! Small stories of what is counted where.
 
 use super::*;
+use crate::domain::effect::{EffectKey, Outcome, OutcomeKind};
 use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert};
 use crate::domain::later;
+use crate::domain::matcher::Matchers;
 use crate::domain::restore::Stored;
-use crate::domain::rules::RuleSet;
+use crate::domain::rules::{
+    Guards, Mode, Receiver, Route, RuleRef, RuleSet, Runbook, RunbookMode, SecretText, Trigger,
+    TriggerEvent,
+};
 
 /// Where nobody gives a rule, alerts are grouped by their name.
 struct World {
@@ -14,9 +19,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(RuleSet::default())
+    }
+
+    fn with(rules: RuleSet) -> Self {
         let now = "2026-03-02T08:00:00Z".parse().unwrap();
         let mut state = State::default();
-        drop(state.apply(now, &Event::RulesLoaded(Arc::new(RuleSet::default()))));
+        drop(state.apply(now, &Event::RulesLoaded(Arc::new(rules))));
         Self { state, now }
     }
 
@@ -132,6 +141,74 @@ fn whatever_a_person_does_is_acting() {
         assert_eq!((rule.acted_on, rule.by_itself), expected, "{told}");
         assert_eq!((day.acted_on, day.by_itself), expected, "{told}");
     }
+}
+
+#[test]
+fn a_runbook_acts_when_it_runs() {
+    for (mode, acted_on) in [(RunbookMode::Auto, 1), (RunbookMode::Shadow, 0)] {
+        let matchers = Matchers::default();
+        let trigger =
+            Trigger { event: TriggerEvent::IncidentOpened, matchers, when: "true".into() };
+        let runbook = Runbook {
+            rule: Arc::default(),
+            description: String::new(),
+            mode,
+            triggers: vec![trigger],
+            parameters: BTreeMap::new(),
+            lock: None,
+            guards: Guards::default(),
+            steps: Vec::new(),
+            verify: None,
+        };
+        let mut world = World::with(RuleSet { runbooks: vec![runbook], ..RuleSet::default() });
+        world.tell("Down", true);
+        world.pass(60);
+        world.tell("Down", false);
+        world.pass(3600);
+        assert_eq!((world.day().acted_on, world.day().by_itself), (acted_on, 1 - acted_on));
+    }
+}
+
+#[test]
+fn what_waits_for_its_next_attempt_is_not_sent_once_we_only_observe() {
+    let named = |name: &str| Arc::new(RuleRef { name: name.to_owned(), ..RuleRef::default() });
+    let rules = |mode| RuleSet {
+        mode,
+        receivers: vec![Receiver {
+            rule: named("hook"),
+            webhook_url: SecretText::Text("http://127.0.0.1:9/".to_owned()),
+        }],
+        routes: vec![Route {
+            rule: named("routes[0]"),
+            matchers: Matchers::default(),
+            on: vec![Occasion::Opened, Occasion::Resolved],
+            receiver: "hook".to_owned(),
+            mute_time_intervals: Vec::new(),
+            active_time_intervals: Vec::new(),
+        }],
+        ..RuleSet::default()
+    };
+    let mut world = World::with(rules(Mode::Act));
+    world.tell("Down", true);
+    let key = EffectKey("NTF-1/1".into());
+    let outcome = Outcome {
+        result: OutcomeKind::FailedRetryable,
+        detail: "status 503".to_owned(),
+        output_tail: String::new(),
+        code: Some(503),
+        duration_milliseconds: 1,
+    };
+    drop(world.state.apply(world.now, &Event::EffectFinished { key, outcome }));
+    let observe = Event::RulesLoaded(Arc::new(rules(Mode::Observe)));
+    drop(world.state.apply(world.now, &observe));
+    world.pass(600);
+    assert!(world.state.notifications.is_empty(), "nothing waits");
+    world.tell("Down", false);
+    let told = world.day().told.remove("hook").unwrap();
+    let would_send = ToldPages { would_send: 1, ..ToldPages::default() };
+    assert_eq!(told[&Occasion::Opened], would_send);
+    assert_eq!(told[&Occasion::Resolved], would_send);
+    assert_eq!((world.rule("Down").sent, world.rule("Down").would_send), (0, 2));
 }
 
 #[test]
