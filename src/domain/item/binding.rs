@@ -1,7 +1,7 @@
 //! Binding: which items an alert speaks of, told from its labels as untidy as they come.
 
 use super::meaning::{Meaning, meaning_of};
-use super::names::{is_separator, is_word};
+use super::names::{Name, is_separator, is_word};
 use super::shape::{
     Clarity, is_added, is_domain_or_port, is_replica_suffix, is_watcher, subject, without_domain,
     without_port, without_replica,
@@ -286,18 +286,16 @@ impl<'l> Search<'_, 'l> {
     fn look_at_name(&mut self, label: &'l str, value: &'l str, meaning: Meaning) -> bool {
         let named = subject(value);
         let known = &self.catalog.names;
-        let mut best: Option<(ItemId, How)> = None;
-        known.beginnings(named, |end, bearers| {
+        let mut best = None;
+        known.beginnings(named, |end, name| {
             let rest = named.get(end..).unwrap_or_default();
-            if let Some(id) = self.choose(bearers, meaning)
-                && let Some(how) = self.fit(id, rest, meaning)
-            {
-                best = Some((id, how));
-            }
+            best = self.fit(&name, rest, meaning).or(best);
         });
-        if best.is_none() && matches!(meaning, Meaning::Service(_) | Meaning::Party) {
-            let bearers = known.without_separators(without_port(named));
-            best = self.choose(bearers, meaning).map(|it| (it, How::Exact));
+        let says_service =
+            matches!(meaning, Meaning::Service(_) | Meaning::Pod(_) | Meaning::Party);
+        if best.is_none() && says_service {
+            let name = known.without_separators(without_port(named));
+            best = name.and_then(|it| self.fit(&it, "", meaning)).or_else(|| self.numbered(named));
         }
         let Some((id, how)) = best else { return false };
         // Where nobody says that the label names an item, its name alone proves less.
@@ -307,30 +305,47 @@ impl<'l> Search<'_, 'l> {
         true
     }
 
-    /// Whether what follows an item's name still lets it be the name of that item.
-    fn fit(&self, id: ItemId, rest: &str, meaning: Meaning) -> Option<How> {
-        let traits = self.catalog.names.traits(id);
+    /// The item of a copy whose number is a part of the last word: `cart2-0` of `cart`.
+    fn numbered(&self, named: &str) -> Option<(ItemId, How)> {
+        let copy = without_replica(without_port(named));
+        let word = copy.trim_end_matches(|it: char| it.is_ascii_digit());
+        let mut best = None;
+        self.catalog.names.beginnings(word, |end, name| {
+            let is_whole = end == word.len() && word.len() < copy.len();
+            if is_whole && !name.is_short {
+                best = self.choose(name.bearers, Meaning::Party);
+            }
+        });
+        best.filter(|it| !self.catalog.names.traits(*it).is_host).map(|it| (it, How::Inside))
+    }
+
+    /// The item of a name, if what follows the name still lets it be its own.
+    fn fit(&self, name: &Name<'_>, rest: &str, meaning: Meaning) -> Option<(ItemId, How)> {
+        let id = self.choose(name.bearers, meaning)?;
+        let told =
+            |how| Some((id, if name.is_short && how == How::Exact { How::Inside } else { how }));
+        let is_common = name.clarity == Clarity::Common;
         if rest.is_empty() {
-            let chance = meaning == Meaning::Other && traits.clarity == Clarity::Common;
-            return (!chance).then_some(How::Exact);
+            let is_chance = is_common && (meaning == Meaning::Other || name.is_short);
+            return if is_chance { None } else { told(How::Exact) };
         }
         if is_domain_or_port(rest) {
-            return Some(How::Host);
+            return told(How::Host);
         }
-        if traits.is_host || !rest.starts_with(|it: char| u8::try_from(it).is_ok_and(is_separator))
-        {
+        let goes_on = rest.bytes().next().is_some_and(is_separator);
+        if !goes_on || meaning == Meaning::Whole || self.catalog.names.traits(id).is_host {
             return None;
         }
-        if meaning != Meaning::Whole && is_replica_suffix(rest) {
-            return Some(How::Pod);
+        if is_replica_suffix(rest) {
+            return told(How::Pod);
         }
         let begins_with_it = matches!(meaning, Meaning::Pod(_) | Meaning::Party);
-        let is_same = match traits.clarity {
-            Clarity::Common => is_added(rest),
-            Clarity::Plain => begins_with_it || is_added(rest),
-            Clarity::Distinctive => meaning != Meaning::Whole,
+        let is_same = match name.clarity {
+            Clarity::Distinctive if !name.is_short => true,
+            Clarity::Plain if begins_with_it && !name.is_short => true,
+            Clarity::Distinctive | Clarity::Plain | Clarity::Common => is_added(rest),
         };
-        is_same.then_some(How::Inside)
+        is_same.then_some((id, How::Inside))
     }
 
     /// Looks for names anywhere in a value, at whole words, the longest first.
@@ -346,13 +361,11 @@ impl<'l> Search<'_, 'l> {
             let joined_before = place > 0 && matches!(byte(place - 1), b'-' | b'_');
             let text = value.get(place..).unwrap_or_default();
             let mut best = None;
-            self.catalog.names.beginnings(text, |end, bearers| {
+            self.catalog.names.beginnings(text, |end, name| {
                 let joined = joined_before || matches!(byte(place + end), b'-' | b'_');
-                let id = self.choose(bearers, meaning);
-                let id =
-                    id.filter(|it| self.catalog.names.traits(*it).clarity == Clarity::Distinctive);
-                if let Some(id) = id.filter(|_| meaning != Meaning::Text || !joined) {
-                    best = Some((id, end));
+                let is_clear = name.clarity == Clarity::Distinctive && !name.is_short;
+                if is_clear && (meaning != Meaning::Text || !joined) {
+                    best = self.choose(name.bearers, meaning).map(|it| (it, end)).or(best);
                 }
             });
             match best {

@@ -68,80 +68,114 @@ fn bare(name: &str) -> &str {
 }
 
 fn by_word(name: &str) -> Meaning {
-    match name {
-        "service" | "svc" | "microservice" | "servicename" | "dd_service" => Meaning::Service(0),
-        "app" | "application" | "app_kubernetes_io" | "app_kubernetes_io_instance" => {
-            Meaning::Service(1)
-        }
-        "workload" | "deployment" | "statefulset" | "daemonset" | "replicaset" | "cronjob"
-        | "owner_name" | "created_by" | "rollout" | "deploymentconfig" | "knative_service" => {
-            Meaning::Service(2)
-        }
-        "pod" | "podname" => Meaning::Pod(3),
-        "component" | "app_kubernetes_io_component" | "module" => Meaning::Service(4),
-        "job" => Meaning::Service(5),
-        "container" => Meaning::Service(6),
-        "host" | "hostname" | "node" | "nodename" => Meaning::Host(0),
-        "server" | "machine" | "vm" | "computer" | "device_host" | "fqdn" => Meaning::Host(1),
-        "instance" | "address" | "addr" => Meaning::Host(2),
-        "namespace" | "system" | "project" => Meaning::Whole,
-        "alertname" | "alert" | "summary" | "description" | "message" | "title" | "text" => {
-            Meaning::Text
-        }
-        _ if NOTHING.binary_search(&name).is_ok() || name.starts_with("__") => Meaning::Nothing,
-        _ if name.split('_').any(|it| PARTIES.binary_search(&it).is_ok()) => Meaning::Party,
-        _ => Meaning::Other,
+    if let Ok(place) = KNOWN.binary_search_by_key(&name, |(word, _)| word) {
+        return KNOWN.get(place).map_or(Meaning::Other, |(_, meaning)| *meaning);
+    }
+    if name.starts_with("__") {
+        Meaning::Nothing
+    } else if name.split('_').any(|it| PARTIES.binary_search(&it).is_ok()) {
+        Meaning::Party
+    } else {
+        Meaning::Other
     }
 }
 
-/// Labels that tell of something else than an item.
-const NOTHING: [&str; 46] = [
-    "account",
-    "area",
-    "availability_zone",
-    "az",
-    "cluster",
-    "code",
-    "condition",
-    "cpu",
-    "datacenter",
-    "dc",
-    "device",
-    "env",
-    "environment",
-    "fstype",
-    "id",
-    "interface",
-    "job_id",
-    "le",
-    "level",
-    "method",
-    "mode",
-    "monitor",
-    "mountpoint",
-    "owner",
-    "phase",
-    "pod_ip",
-    "priority",
-    "prometheus",
-    "prometheus_replica",
-    "quantile",
-    "reason",
-    "receiver",
-    "region",
-    "replica",
-    "revision",
-    "severity",
-    "stage",
-    "state",
-    "status",
-    "team",
-    "tenant",
-    "tier",
-    "type",
-    "uid",
-    "version",
-    "zone",
+/// The labels whose meaning is known, sorted.
+const KNOWN: [(&str, Meaning); 94] = [
+    ("account", Meaning::Nothing),
+    ("addr", Meaning::Host(2)),
+    ("address", Meaning::Host(2)),
+    ("alert", Meaning::Text),
+    ("alertname", Meaning::Text),
+    ("app", Meaning::Service(1)),
+    ("app_kubernetes_io", Meaning::Service(1)),
+    ("app_kubernetes_io_component", Meaning::Service(4)),
+    ("app_kubernetes_io_instance", Meaning::Service(1)),
+    ("application", Meaning::Service(1)),
+    ("area", Meaning::Nothing),
+    ("availability_zone", Meaning::Nothing),
+    ("az", Meaning::Nothing),
+    ("cluster", Meaning::Nothing),
+    ("code", Meaning::Nothing),
+    ("component", Meaning::Service(4)),
+    ("computer", Meaning::Host(1)),
+    ("condition", Meaning::Nothing),
+    ("container", Meaning::Service(6)),
+    ("cpu", Meaning::Nothing),
+    ("created_by", Meaning::Service(2)),
+    ("cronjob", Meaning::Service(2)),
+    ("daemonset", Meaning::Service(2)),
+    ("datacenter", Meaning::Nothing),
+    ("dc", Meaning::Nothing),
+    ("dd_service", Meaning::Service(0)),
+    ("deployment", Meaning::Service(2)),
+    ("deploymentconfig", Meaning::Service(2)),
+    ("description", Meaning::Text),
+    ("device", Meaning::Nothing),
+    ("env", Meaning::Nothing),
+    ("environment", Meaning::Nothing),
+    ("fqdn", Meaning::Host(1)),
+    ("fstype", Meaning::Nothing),
+    ("host", Meaning::Host(0)),
+    ("hostname", Meaning::Host(0)),
+    ("id", Meaning::Nothing),
+    ("instance", Meaning::Host(2)),
+    ("interface", Meaning::Nothing),
+    ("job", Meaning::Service(5)),
+    ("job_id", Meaning::Nothing),
+    ("knative_service", Meaning::Service(2)),
+    ("le", Meaning::Nothing),
+    ("level", Meaning::Nothing),
+    ("machine", Meaning::Host(1)),
+    ("message", Meaning::Text),
+    ("method", Meaning::Nothing),
+    ("microservice", Meaning::Service(0)),
+    ("mode", Meaning::Nothing),
+    ("module", Meaning::Service(4)),
+    ("monitor", Meaning::Nothing),
+    ("mountpoint", Meaning::Nothing),
+    ("namespace", Meaning::Whole),
+    ("node", Meaning::Host(0)),
+    ("nodename", Meaning::Host(0)),
+    ("owner", Meaning::Nothing),
+    ("phase", Meaning::Nothing),
+    ("pod", Meaning::Pod(3)),
+    ("pod_ip", Meaning::Nothing),
+    ("podname", Meaning::Pod(3)),
+    ("priority", Meaning::Nothing),
+    ("project", Meaning::Whole),
+    ("prometheus", Meaning::Nothing),
+    ("prometheus_replica", Meaning::Nothing),
+    ("quantile", Meaning::Nothing),
+    ("reason", Meaning::Nothing),
+    ("receiver", Meaning::Nothing),
+    ("region", Meaning::Nothing),
+    ("replica", Meaning::Nothing),
+    ("replicaset", Meaning::Service(2)),
+    ("revision", Meaning::Nothing),
+    ("rollout", Meaning::Service(2)),
+    ("server", Meaning::Host(1)),
+    ("service", Meaning::Service(0)),
+    ("servicename", Meaning::Service(0)),
+    ("severity", Meaning::Nothing),
+    ("stage", Meaning::Nothing),
+    ("state", Meaning::Nothing),
+    ("statefulset", Meaning::Service(2)),
+    ("status", Meaning::Nothing),
+    ("summary", Meaning::Text),
+    ("svc", Meaning::Service(0)),
+    ("system", Meaning::Whole),
+    ("team", Meaning::Nothing),
+    ("tenant", Meaning::Nothing),
+    ("text", Meaning::Text),
+    ("tier", Meaning::Nothing),
+    ("title", Meaning::Text),
+    ("type", Meaning::Nothing),
+    ("uid", Meaning::Nothing),
+    ("version", Meaning::Nothing),
+    ("vm", Meaning::Host(1)),
+    ("workload", Meaning::Service(2)),
+    ("zone", Meaning::Nothing),
 ];
 
 /// Words in the names of labels that name somebody who takes part.
@@ -176,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted() {
-        assert!(NOTHING.is_sorted() && PARTIES.is_sorted());
+        assert!(KNOWN.is_sorted_by_key(|it| it.0) && PARTIES.is_sorted());
     }
 
     #[test]
