@@ -8,6 +8,7 @@ pub mod alertmanager;
 mod alerts;
 pub mod bodies;
 mod changes;
+mod doctor;
 mod doors;
 pub mod error;
 mod executions;
@@ -27,6 +28,7 @@ mod routes;
 mod runbooks;
 #[cfg(test)]
 mod samples;
+mod services;
 mod silences;
 mod status;
 mod stream;

@@ -6,6 +6,7 @@ pub mod check;
 pub mod client;
 pub mod completions;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod failure;
 pub mod heartbeat;
@@ -19,6 +20,7 @@ pub mod replay;
 pub mod report;
 pub mod runbook;
 pub mod serve;
+pub mod service;
 pub mod silence;
 pub mod source;
 pub mod store;
@@ -105,6 +107,9 @@ enum Remote {
     /// List sources, try what a body becomes, suggest a mapping, see what was not understood
     #[command(alias = "sources")]
     Source(Noun<source::Command>),
+    /// List services and hosts, show them, draw what depends on what
+    #[command(alias = "services")]
+    Service(Noun<service::Command>),
     /// List problems and decide on them
     #[command(alias = "problems")]
     Problem(Noun<problem::Command>),
@@ -116,6 +121,11 @@ enum Remote {
     Runbook(Noun<runbook::Command>),
     /// Report what made noise
     Report(report::Arguments),
+    /// Look whether the daemon is well; exit code 1 where something is wrong
+    Doctor {
+        #[command(flatten)]
+        output: OutputArgument,
+    },
     /// Say why: of an alert, incident, problem, execution, change or notification
     Explain {
         /// A fingerprint, INC-42, PRB-7, EXE-9, CHG-3 or NTF-12
@@ -217,6 +227,8 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Change(it) => change::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
             Remote::Report(it) => report::run(&client, &it).await,
+            Remote::Service(it) => service::run(&client, it.command, it.output.output).await,
+            Remote::Doctor { output } => doctor::run(&client, output.output).await,
             Remote::Explain { id, output } => explain::run(&client, &id, output.output).await,
         }
     })
@@ -363,6 +375,11 @@ mod tests {
             "watchkeeper incident split INC-1 00ff",
             "watchkeeper incident resolve INC-1 --reason x",
             "watchkeeper incident reopen INC-1",
+            "watchkeeper service list --kind component --firing -o json",
+            "watchkeeper service show cart",
+            "watchkeeper service graph cart --depth 2",
+            "watchkeeper services graph",
+            "watchkeeper doctor -o json",
             "watchkeeper problem detect -o json",
             "watchkeeper problem link PRB-1 INC-1 INC-2",
             "watchkeeper problem reject PRB-1 --reason x",

@@ -85,6 +85,8 @@ pub struct State {
     pub rules: Arc<RuleSet>,
     /// Small things that must survive a restart.
     pub memory: Memory,
+    /// What alerts spoke of nothing that is known; it decides nothing and is not kept.
+    pub unbound: item::UnboundAlerts,
     /// The incidents of each rule and group that are not closed.
     groups: correlation::Groups,
     /// The firing alerts that inhibit or can be inhibited.

@@ -37,6 +37,8 @@ mod heartbeats;
 mod import;
 #[path = "daemon/intake.rs"]
 mod intake;
+#[path = "daemon/items.rs"]
+mod items;
 #[path = "daemon/karma.rs"]
 mod karma;
 #[path = "daemon/kill.rs"]

@@ -3,8 +3,8 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, changes, executions, explain, heartbeats, incidents, maintenance, metrics,
-    openapi, page, problems, reports, runbooks, silences, status, stream,
+    Context, alerts, changes, doctor, executions, explain, heartbeats, incidents, maintenance,
+    metrics, openapi, page, problems, reports, runbooks, services, silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -102,11 +102,13 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(problems::operations());
     operations.extend(changes::operations());
     operations.extend(runbooks::operations());
+    operations.extend(services::operations());
     operations.extend(executions::operations());
     operations.extend(explain::operations());
     operations.extend(reports::operations());
     operations.extend(stream::operations());
     operations.extend(status::operations());
+    operations.extend(doctor::operations());
     operations.extend(metrics::operations());
     operations.extend(openapi::operations());
     operations

@@ -111,6 +111,9 @@ impl State {
         }
         let holds_differ = self.rules.inhibitions != rules.inhibitions
             || self.rules.maintenance != rules.maintenance;
+        if self.rules.catalog != rules.catalog {
+            self.unbound = super::item::UnboundAlerts::default();
+        }
         let before = std::mem::replace(&mut self.rules, rules);
         self.changes.objects.insert(ObjectKey::Rules);
         if holds_differ {

@@ -22,6 +22,7 @@ mod tests;
 pub use binding::{Binding, Bindings, Guess, How};
 pub use catalog::Catalog;
 pub use graph::{Distance, Paths};
+pub use service::{UnboundAlerts, UnboundName};
 
 use super::label::Labels;
 use super::matcher::Matchers;

@@ -178,6 +178,11 @@ impl Metrics {
         self.inner.last_reload_successful.set(i64::from(successful));
     }
 
+    /// Whether it did.
+    pub fn rules_are_good(&self) -> bool {
+        self.inner.last_reload_successful.get() == 1
+    }
+
     /// The exposition in Prometheus' text format.
     pub fn render(&self, gauges: &Gauges) -> String {
         let mut families = self.inner.registry.gather();

@@ -60,7 +60,6 @@ impl State {
         let id = self.next_incident();
         let Some(alert) = self.alerts.get(&fingerprint) else { return id };
         let mut incident = new_incident(now, id, rule, alert);
-        incident.services.extend(self.service_of(alert).map(str::to_owned));
         incident.group = (*group).clone();
         incident.why = why_opened(rule, group, grouping);
         self.set_priority(now, &mut incident);
@@ -123,6 +122,7 @@ impl State {
         self.fit_clocks(&mut incident);
         self.incidents.insert(id, incident);
         self.moved.entry((id, Moved::Joined)).or_default().push(fingerprint);
+        self.note_binding(now, fingerprint);
         self.member_fires(now, id);
     }
 
