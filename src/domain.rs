@@ -3,6 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod alert;
+pub mod cause;
 pub mod change;
 pub mod command;
 pub mod condition;
@@ -77,6 +78,8 @@ pub struct State {
     pub heartbeats: BTreeMap<Arc<str>, Heartbeat>,
     /// Changes that may still change, or be the cause of something.
     pub change_log: change::ChangeLog,
+    /// What was learned of alerts, by their name and severity.
+    pub experiences: BTreeMap<Arc<str>, correlation::Experience>,
     /// Notifications that are not delivered.
     pub notifications: BTreeMap<NotificationId, Notification>,
     /// What fired and who was told today.
@@ -89,6 +92,10 @@ pub struct State {
     pub unbound: item::UnboundAlerts,
     /// The incidents of each rule and group that are not closed.
     groups: correlation::Groups,
+    /// Where the incidents that are not closed were seen.
+    sightings: correlation::Sightings,
+    /// The incidents whose causes must be worked out in this turn.
+    causes_wanted: BTreeSet<IncidentId>,
     /// The firing alerts that inhibit or can be inhibited.
     inhibitions: inhibition::Inhibitions,
     /// When each object wants to be looked at again.
@@ -144,6 +151,12 @@ pub struct Memory {
     /// The groups of merged incidents, by the incident that is gone.
     #[serde(default)]
     pub followed: BTreeMap<IncidentId, correlation::Followed>,
+    /// How often alerts come together by chance.
+    #[serde(default)]
+    pub chance: correlation::Chance,
+    /// When names that were not heard for long were last forgotten.
+    #[serde(default)]
+    pub experiences_swept_at: Option<Timestamp>,
 }
 
 /// The order to start no runbook.
@@ -178,6 +191,8 @@ pub enum ObjectKey {
     Heartbeat(Arc<str>),
     /// An account of noise.
     Noise(noise::NoiseKey),
+    /// What was learned of alerts of a name.
+    Experience(Arc<str>),
     /// [`Memory`].
     Memory,
     /// The rules in force.
@@ -367,6 +382,7 @@ impl State {
         self.look_at_inhibited_again(now);
         self.tell_facts(now);
         self.write_moves(now);
+        self.find_causes();
         std::mem::take(&mut self.turn)
     }
 

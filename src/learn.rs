@@ -118,6 +118,8 @@ mod tests {
             opened_by: std::sync::Arc::default(),
             reopen_within_seconds: 900,
             why: String::new(),
+            root_causes: Vec::new(),
+            suspect_changes: Vec::new(),
             sla: Vec::new(),
             executions: Vec::new(),
             problem: None,

@@ -145,6 +145,8 @@ pub enum Kind {
     Change,
     /// An account of noise. Id: `2026-11-23/rule/DiskFull`.
     Noise,
+    /// What was learned of alerts of a name. Id: the name and the severity.
+    Experience,
     /// The one small object of things to remember. Id: `memory`.
     Memory,
     /// The rules in force. Id: `rules`.

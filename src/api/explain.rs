@@ -1,5 +1,6 @@
 //! Why: the stages that led to a verdict, as sentences with the rule that decided.
 
+mod evidence;
 mod holds;
 mod objects;
 
@@ -21,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The weight of a fact that decided by itself.
-const DECISIVE: u16 = 1000;
+const DECISIVE: i32 = 1000;
 /// The weight of a fact that is told for completeness.
-const MINOR: u16 = 0;
+const MINOR: i32 = 0;
 
 /// The routes of this file.
 pub(super) fn operations() -> Vec<Operation> {
@@ -60,7 +61,7 @@ struct Stage {
 #[derive(Clone, Debug, Serialize)]
 struct Evidence {
     kind: &'static str,
-    points: u16,
+    points: i32,
     detail: String,
 }
 
@@ -79,7 +80,7 @@ impl Stage {
         self
     }
 
-    fn evidence(mut self, kind: &'static str, points: u16, detail: impl Into<String>) -> Self {
+    fn evidence(mut self, kind: &'static str, points: i32, detail: impl Into<String>) -> Self {
         self.evidence.push(Evidence { kind, points, detail: detail.into() });
         self
     }
@@ -255,6 +256,8 @@ fn why_grouped(alert: &Alert) -> String {
         Some(Grouping::SameThing { alert }) => {
             format!("the alert {alert} tells of the same thing with another severity")
         }
+        Some(Grouping::Evidence(it)) => evidence::enough(it),
+        Some(Grouping::Apart { nearest }) => evidence::too_little(nearest.as_deref()),
         Some(Grouping::Moved { by }) => format!("{by} moved it there"),
     }
 }
@@ -320,8 +323,16 @@ fn correlated(alert: &Alert) -> Stage {
         | Disposition::Expired
         | Disposition::Rejected => format!("in {}", incident_name(alert)),
     };
-    let stage = Stage::new("correlate", verdict).evidence("grouping", DECISIVE, why_grouped(alert));
+    let stage = Stage::new("correlate", verdict);
+    let stage = match &alert.decision.grouping {
+        Some(Grouping::Evidence(it)) => evidence::pieces(stage, it),
+        Some(Grouping::Apart { nearest: Some(it) }) => {
+            evidence::pieces(stage, it).evidence("apart", MINOR, why_grouped(alert))
+        }
+        _ => stage.evidence("grouping", DECISIVE, why_grouped(alert)),
+    };
     match &alert.decision.rule {
+        Some(rule) if rule.name == "by evidence" => stage.rule(rule),
         Some(rule) => {
             stage.rule(rule).evidence("rule", DECISIVE, "it is the first rule whose matchers hold")
         }
@@ -355,7 +366,9 @@ fn alternative(alert: &Alert) -> Option<String> {
         Grouping::ReopenWindow { resolved_seconds } => Some(format!(
             "with a `reopen_within` below {resolved_seconds} s it would have opened a new incident"
         )),
+        Grouping::Evidence(it) => evidence::alternative(it),
         Grouping::First
+        | Grouping::Apart { .. }
         | Grouping::Returned
         | Grouping::SameGroup { .. }
         | Grouping::SameThing { .. }

@@ -55,6 +55,8 @@ pub(super) fn alert() -> Alert {
         }],
         count: 1,
         incident: Some(IncidentId(42)),
+        joined_at: None,
+        has_led: false,
         decision: Decision {
             at: at(0),
             disposition: Disposition::Opened,
@@ -98,6 +100,8 @@ pub(super) fn incident() -> Incident {
         opened_by: rule("web", 7),
         reopen_within_seconds: 900,
         why: "no open incident had this group".to_owned(),
+        root_causes: Vec::new(),
+        suspect_changes: Vec::new(),
         sla: vec![SlaClock {
             policy: "gold".into(),
             target: TargetKind::Resolve,

@@ -22,12 +22,12 @@ const GAP_SECONDS: u32 = 5 * 60;
 const MAX_SECONDS: u32 = 4 * 3600;
 const REOPEN_WITHIN_SECONDS: u32 = 15 * 60;
 
-/// The grouping of alerts that no rule in a file takes.
-pub(super) fn built_in(name: &str) -> Correlation {
+/// A rule with nothing written but its name.
+fn plain(rule: Arc<RuleRef>) -> Correlation {
     Correlation {
-        rule: Arc::new(RuleRef { name: name.to_owned(), file: String::new(), line: 0 }),
+        rule,
         matchers: Matchers::default(),
-        group_by: ["alertname", "cluster", "service"].map(str::to_owned).to_vec(),
+        group_by: Vec::new(),
         gap_seconds: GAP_SECONDS,
         max_seconds: MAX_SECONDS,
         title: TITLE.to_owned(),
@@ -43,7 +43,7 @@ pub(super) fn built_in(name: &str) -> Correlation {
 pub(super) fn correlation(reader: &mut Reader<'_>, node: &Node) -> Option<Correlation> {
     let mut fields = Fields::open(reader, node)?;
     let rule = reader.name("correlation", &mut fields);
-    let mut correlation = Correlation { rule, group_by: Vec::new(), ..built_in("") };
+    let mut correlation = plain(rule);
     correlation.matchers = reader.matchers(fields.optional("matchers"));
     if let Some(node) = fields.optional("group_by") {
         correlation.group_by = group_by(reader, node);

@@ -15,8 +15,6 @@ use jiff::Timestamp;
 use std::sync::Arc;
 
 const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
-/// The name of the built-in correlation, and the one it takes when a file uses that.
-const DEFAULT_NAMES: [&str; 2] = ["default", "built-in default"];
 
 /// The lists that a rule file may hold.
 pub(super) const LISTS: [&str; 14] = [
@@ -78,7 +76,7 @@ pub(super) fn collect(files: Files, surroundings: &Surroundings<'_>) -> Checked<
     if let Some(http_allow) = surroundings.http_allow {
         step::check_destinations(&mut reader, http_allow);
     }
-    add_built_in(&mut reader, &mut collected.rules);
+    add_built_in(&mut collected.rules);
     time_interval::resolve(&mut collected.rules);
     collected.rules.revision = revision;
     collected.rules.mode = surroundings.mode;
@@ -235,14 +233,7 @@ fn warn_of_unreached(reader: &mut Reader<'_>, rules: &RuleSet) {
 }
 
 /// Adds what must be there and no file has.
-fn add_built_in(reader: &mut Reader<'_>, rules: &mut RuleSet) {
-    if !rules.correlations.iter().any(|it| it.matchers.0.is_empty()) {
-        let name = DEFAULT_NAMES
-            .into_iter()
-            .find(|it| reader.position_of("correlation", it).is_none())
-            .unwrap_or_default();
-        rules.correlations.push(correlation::built_in(name));
-    }
+fn add_built_in(rules: &mut RuleSet) {
     if rules.problem_detection.is_empty() {
         rules.problem_detection.push(detection::built_in());
     }

@@ -73,7 +73,7 @@ fn the_syntax_of_the_contract_is_read() {
     let web = &rules.correlations[0];
     assert_eq!(web.rule.to_string(), "web (rules/a.yaml:2)");
     assert_eq!((web.gap_seconds, web.max_seconds, web.reopen_within_seconds), (300, 14_400, 900));
-    assert_eq!(rules.correlations[1].rule.to_string(), "default (built in)");
+    assert_eq!(rules.correlations.len(), 1, "evidence decides where no rule does");
     assert_eq!(rules.priorities[0].rule.to_string(), "priority 1 (rules/a.yaml:7)");
     let targets = &rules.sla_policies[0].targets[&1];
     assert_eq!((targets[&TargetKind::Acknowledge], targets[&TargetKind::Resolve]), (300, 3600));
@@ -117,18 +117,9 @@ fn nothing_at_all_gives_the_built_in_rules() {
         let checked = read(text);
         assert_eq!(checked.findings, [], "{text}");
         let rules = checked.value.unwrap();
-        assert_eq!(rules.correlations.len(), 1);
-        assert_eq!(rules.correlations[0].group_by, ["alertname", "cluster", "service"]);
+        assert_eq!(rules.correlations, []);
         assert_eq!(rules.problem_detection[0].cron, "0 */6 * * *");
     }
-}
-
-#[test]
-fn a_rule_that_takes_everything_replaces_the_built_in_one() {
-    let rules = read("correlations: [{name: all, group_by: [a]}]").value.unwrap();
-    assert_eq!(rules.correlations.len(), 1);
-    let rules = read("correlations: [{name: default, matchers: ['a=b']}]").value.unwrap();
-    assert_eq!(rules.correlations[1].rule.name, "built-in default");
 }
 
 /// A runbook with one step and something more, on one line.

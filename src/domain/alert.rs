@@ -85,6 +85,12 @@ pub struct Alert {
     pub count: u32,
     /// The incident that it is a member of.
     pub incident: Option<IncidentId>,
+    /// When it joined that incident.
+    #[serde(with = "super::stored_time::option", default)]
+    pub joined_at: Option<Timestamp>,
+    /// Whether other alerts followed it that it may have caused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_led: bool,
     /// What became of it, and why.
     pub decision: Decision,
     /// How it came and went, once it was over.
@@ -259,6 +265,8 @@ impl State {
             reports: Vec::with_capacity(1),
             count: 0,
             incident: None,
+            joined_at: None,
+            has_led: false,
             decision: Decision {
                 at: now,
                 disposition: Disposition::Resolved,

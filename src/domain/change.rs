@@ -6,7 +6,7 @@ use super::timer::TimerKey;
 use super::{Closed, Count, ObjectKey, State, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 super::numbered_id!(
@@ -130,6 +130,8 @@ pub struct ChangeLog {
     pub open: BTreeMap<ChangeId, Change>,
     /// By the names that their sources gave them.
     known: BTreeMap<(Arc<str>, String), ChangeId>,
+    /// By the time when they were made.
+    by_time: BTreeSet<(Timestamp, ChangeId)>,
 }
 
 /// How long a change stays at hand after the last word about it, in seconds.
@@ -144,13 +146,28 @@ impl ChangeLog {
             let name = (change.source.clone(), change.told.external_id.clone());
             self.known.insert(name, change.id);
         }
+        self.by_time.extend(change.told.time.map(|it| (it, change.id)));
         self.open.insert(change.id, change);
     }
 
     fn take(&mut self, id: ChangeId) -> Option<Change> {
         let change = self.open.remove(&id)?;
         self.known.remove(&(change.source.clone(), change.told.external_id.clone()));
+        if let Some(at) = change.told.time {
+            self.by_time.remove(&(at, id));
+        }
         Some(change)
+    }
+
+    /// The changes that were made between two times, the latest first.
+    pub(super) fn between(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> impl Iterator<Item = &Change> {
+        let range = (from, ChangeId(0))..=(until, ChangeId(u64::MAX));
+        let range = if from <= until { range } else { (until, ChangeId(0))..=(until, ChangeId(0)) };
+        self.by_time.range(range).rev().filter_map(|(_, id)| self.open.get(id))
     }
 }
 
@@ -188,13 +205,15 @@ impl State {
         self.memory.change += 1;
         self.changes.objects.insert(ObjectKey::Memory);
         let id = ChangeId(self.memory.change);
-        let told = ReceivedChange { time: Some(told.time.unwrap_or(now)), ..told.clone() };
+        let told_at = told.time.unwrap_or(now);
+        let told = ReceivedChange { time: Some(told_at), ..told.clone() };
         self.turn.counts.push(Count::ChangeRecorded(told.kind));
         let text = format!("{} told of it: it is {}", source, told.state.as_str());
         self.log(ObjectKey::Change(id), TimelineEntry::new(now, "recorded", "", text));
         let change = Change { id, source: source.clone(), received_at: now, updated_at: now, told };
         self.change_log.put(change);
         self.touch(now, ObjectKey::Change(id));
+        self.change_may_be_cause(told_at);
         if self.change_log.open.len() > KEPT_MAX
             && let Some(oldest) = self.change_log.open.keys().next().copied()
         {
@@ -209,7 +228,13 @@ impl State {
         let Some(change) = self.change_log.open.get_mut(&id) else { return };
         let before = change.told.clone();
         let known = &mut change.told;
-        known.time = known.time.into_iter().chain(told.time).min();
+        if let (Some(later), Some(time)) = (known.time, told.time)
+            && time < later
+        {
+            known.time = Some(time);
+            self.change_log.by_time.remove(&(later, id));
+            self.change_log.by_time.insert((time, id));
+        }
         for (known, told) in [
             (&mut known.title, &told.title),
             (&mut known.service, &told.service),

@@ -120,6 +120,9 @@ impl State {
             self.rebuild_inhibitions();
             self.forget_maintenance();
         }
+        if before.catalog != self.rules.catalog {
+            self.rebuild_sightings();
+        }
         self.load_file_silences(now);
         if holds_differ {
             let alerts: Vec<Fingerprint> = self.alerts.keys().copied().collect();

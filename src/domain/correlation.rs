@@ -1,4 +1,16 @@
-//! Correlation: which incident an alert belongs to, by the grouping rules.
+//! Correlation: which incident an alert belongs to. A grouping rule decides where one matches; else
+//! the evidence does, and where an alert tells nothing of its place, its name.
+
+mod evidence;
+mod experience;
+mod place;
+mod sighting;
+
+pub use evidence::Evidence;
+pub use experience::{Chance, Experience};
+pub(super) use place::Place;
+pub use place::Way;
+pub(super) use sighting::{Sighting, Sightings};
 
 use super::alert::{Disposition, Grouping};
 use super::flapping::FlappingRule;
@@ -30,8 +42,7 @@ pub struct Followed {
 }
 
 impl State {
-    /// Puts an alert into an incident, and says into which way and why. Always finds one: where
-    /// no rule matches, alerts are grouped by their name.
+    /// Puts an alert into an incident, and says into which way and why. Always finds one.
     pub(super) fn correlate(
         &mut self,
         now: Timestamp,
@@ -41,14 +52,26 @@ impl State {
         let labels = self.alerts.get(&fingerprint).map(|it| &it.labels);
         let found =
             labels.and_then(|it| rules.correlations.iter().find(|rule| rule.matchers.matches(it)));
-        let rule = found.unwrap_or(&LAST_RESORT);
+        let places = match (found, labels) {
+            (None, Some(labels)) => Some(self.places(labels)).filter(|it| !it.is_empty()),
+            _ => None,
+        };
+        let fallback = if places.is_some() { &*BY_EVIDENCE } else { &*LAST_RESORT };
+        let rule = found.unwrap_or(fallback);
         let group = (rule.rule.name.clone(), self.group_of(fingerprint, rule));
         let own = self.alerts.get(&fingerprint).and_then(|it| it.incident);
         let (incident, grouping) = match own.filter(|it| self.incidents.contains_key(it)) {
             Some(own) => (Some(own), Grouping::Returned),
-            None => match self.same_thing(fingerprint, rule) {
-                Some((incident, alert)) => (Some(incident), Grouping::SameThing { alert }),
-                None => self.open_incident_of(now, rule, &group),
+            None => match (self.same_thing(fingerprint, rule), places) {
+                (Some((incident, alert)), _) => (Some(incident), Grouping::SameThing { alert }),
+                (None, Some(places)) => {
+                    self.learn_from(now, fingerprint, &places);
+                    match self.weigh(now, fingerprint, &places).map(Box::new) {
+                        Some(it) if it.is_enough() => (Some(it.incident), Grouping::Evidence(it)),
+                        nearest => (None, Grouping::Apart { nearest }),
+                    }
+                }
+                (None, None) => self.open_incident_of(now, rule, &group),
             },
         };
         let disposition = match incident.and_then(|it| self.incidents.get(&it)).map(|it| it.state) {
@@ -192,17 +215,25 @@ fn group_key(incident: &Incident) -> GroupKey {
 const SEVERITIES: [&str; 10] =
     ["critical", "error", "warning", "info", "page", "major", "minor", "high", "medium", "low"];
 
-/// The rule that holds when there is no rule at all.
-pub(super) static LAST_RESORT: LazyLock<Correlation> = LazyLock::new(|| Correlation {
-    rule: Arc::new(RuleRef { name: "by name".to_owned(), ..RuleRef::default() }),
-    matchers: super::matcher::Matchers::default(),
-    group_by: vec!["alertname".to_owned()],
-    gap_seconds: 300,
-    max_seconds: 4 * 3600,
-    title: "{{ labels.alertname|default('alert without a name') }}".to_owned(),
-    severity: None,
-    reopen_within_seconds: 900,
-    flapping: FlappingRule { start_changes: 6, stop_changes: 3, half_life_seconds: 600 },
-    hold_open_seconds: 0,
-    auto_resolve_seconds: 0,
-});
+/// The rule that holds for alerts that tell nothing of their place, when there is no other.
+pub(super) static LAST_RESORT: LazyLock<Correlation> =
+    LazyLock::new(|| built_in("by name", &["alertname", "cluster"]));
+
+/// The rule that holds for all other alerts, when there is none of the users' own.
+static BY_EVIDENCE: LazyLock<Correlation> = LazyLock::new(|| built_in("by evidence", &[]));
+
+fn built_in(name: &str, group_by: &[&str]) -> Correlation {
+    Correlation {
+        rule: Arc::new(RuleRef { name: name.to_owned(), ..RuleRef::default() }),
+        matchers: super::matcher::Matchers::default(),
+        group_by: group_by.iter().map(|it| (*it).to_owned()).collect(),
+        gap_seconds: 300,
+        max_seconds: 4 * 3600,
+        title: "{{ labels.alertname|default('alert without a name') }}".to_owned(),
+        severity: None,
+        reopen_within_seconds: 900,
+        flapping: FlappingRule::default(),
+        hold_open_seconds: 0,
+        auto_resolve_seconds: 0,
+    }
+}

@@ -56,7 +56,11 @@ pub struct Unrest {
 impl Unrest {
     /// What is left of its changes, in millionths.
     fn changes_at(&self, now: Timestamp, rule: FlappingRule) -> u64 {
-        faded(self.changes_ppm, seconds_between(self.counted_at, now), rule)
+        faded(
+            self.changes_ppm,
+            seconds_between(self.counted_at, now),
+            rule.half_life_seconds.into(),
+        )
     }
 
     /// When it is calm again.
@@ -65,7 +69,7 @@ impl Unrest {
         let (mut low, mut high) = (0, HALF_LIVES_MAX * u64::from(rule.half_life_seconds.max(1)));
         while low < high {
             let middle = low.midpoint(high);
-            if faded(self.changes_ppm, middle, rule) <= enough {
+            if faded(self.changes_ppm, middle, rule.half_life_seconds.into()) <= enough {
                 high = middle;
             } else {
                 low = middle + 1;
@@ -76,8 +80,8 @@ impl Unrest {
 }
 
 /// A count after some seconds: halved with each half-life, on a straight line in between.
-fn faded(count: u64, seconds: u64, rule: FlappingRule) -> u64 {
-    let half_life = u64::from(rule.half_life_seconds.max(1));
+pub(super) fn faded(count: u64, seconds: u64, half_life_seconds: u64) -> u64 {
+    let half_life = half_life_seconds.max(1);
     let halvings = seconds / half_life;
     if halvings >= HALF_LIVES_MAX {
         return 0;
@@ -275,7 +279,11 @@ mod tests {
             (1200, 2_000_000),
             (600 * HALF_LIVES_MAX, 0),
         ] {
-            assert_eq!(faded(8_000_000, seconds, RULE), expected, "after {seconds} s");
+            assert_eq!(
+                faded(8_000_000, seconds, RULE.half_life_seconds.into()),
+                expected,
+                "after {seconds} s"
+            );
         }
     }
 

@@ -5,6 +5,7 @@ mod orders;
 
 pub(super) use life::Opening;
 
+use super::cause::{RootCause, SuspectChange};
 use super::event::CorrelationDomain;
 use super::execution::ExecutionId;
 use super::label::{Fingerprint, Labels};
@@ -208,6 +209,12 @@ pub struct Incident {
     pub reopen_within_seconds: u32,
     /// Why it was opened, in a sentence.
     pub why: String,
+    /// Where it may have begun, the likeliest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub root_causes: Vec<RootCause>,
+    /// The changes that may have caused it, the likeliest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspect_changes: Vec<SuspectChange>,
     /// Clocks of its SLA policy.
     pub sla: Vec<SlaClock>,
     /// Runs of runbooks for it.

@@ -2,6 +2,7 @@
 
 use super::alert::Alert;
 use super::change::Change;
+use super::correlation::Experience;
 use super::event::{AlertBatch, Healing};
 use super::execution::Execution;
 use super::heartbeat::Heartbeat;
@@ -41,6 +42,8 @@ pub enum Stored {
     Heartbeat(Box<Heartbeat>),
     /// An account of noise.
     Noise(Box<noise::Account>),
+    /// What was learned of alerts of a name.
+    Experience(Box<Experience>),
     /// Small things.
     Memory(Box<Memory>),
     /// The rules in force.
@@ -55,6 +58,7 @@ impl State {
             state.put_back(object);
         }
         state.rebuild_groups();
+        state.rebuild_sightings();
         state.rebuild_inhibitions();
         state.rebuild_timers(last_turn_at);
         state.changes = Changes::default();
@@ -80,6 +84,7 @@ impl State {
             Stored::Notification(it) => drop(self.notifications.insert(it.id, *it)),
             Stored::Heartbeat(it) => drop(self.heartbeats.insert(it.name.clone(), *it)),
             Stored::Noise(it) => self.noise.put(*it),
+            Stored::Experience(it) => drop(self.experiences.insert(it.name.clone(), *it)),
             Stored::Memory(it) => self.memory = *it,
             Stored::Rules(it) => self.rules = it,
         }

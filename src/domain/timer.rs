@@ -112,6 +112,7 @@ impl State {
             ObjectKey::Alert(_)
             | ObjectKey::Problem(_)
             | ObjectKey::Noise(_)
+            | ObjectKey::Experience(_)
             | ObjectKey::Memory
             | ObjectKey::Rules => None,
         };

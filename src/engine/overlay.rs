@@ -51,6 +51,9 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
         }
         Kind::Change => state.change_log.open.keys().map(|it| ObjectKey::Change(*it)).collect(),
         Kind::Noise => state.noise.keys().into_iter().map(ObjectKey::Noise).collect(),
+        Kind::Experience => {
+            state.experiences.keys().map(|it| ObjectKey::Experience(it.clone())).collect()
+        }
         Kind::AlertPage | Kind::Alert | Kind::Memory | Kind::Rules => Vec::new(),
     }
 }

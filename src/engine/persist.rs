@@ -42,6 +42,12 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
         }
     }
     written.puts.extend(changes.objects.iter().filter_map(|it| open_object(state, it)));
+    // What is forgotten leaves no trace; everything else is closed.
+    let is_forgotten = |it: &&ObjectKey| match it {
+        ObjectKey::Experience(name) => !state.experiences.contains_key(name),
+        _ => false,
+    };
+    written.deletes.extend(changes.objects.iter().filter(is_forgotten).map(name_of));
     // What a file declares may come back under its name before its end was written.
     let is_back = |it: &Closed| match it {
         Closed::Silence(it) => state.silences.contains_key(&it.id),
@@ -64,6 +70,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Heartbeat(it) => (Kind::Heartbeat, it.to_string()),
         ObjectKey::Change(it) => (Kind::Change, it.to_string()),
         ObjectKey::Noise(it) => (Kind::Noise, it.to_string()),
+        ObjectKey::Experience(it) => (Kind::Experience, it.to_string()),
         ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
         ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
     }
@@ -82,6 +89,7 @@ pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
         ObjectKey::Heartbeat(it) => state.heartbeats.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Change(it) => state.change_log.open.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Noise(it) => state.noise.get(it).map(|it| object(kind, id, &it)),
+        ObjectKey::Experience(it) => state.experiences.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Memory => Some(object(kind, id, &state.memory)),
         ObjectKey::Rules => Some(object(kind, id, &*state.rules)),
     }
@@ -141,6 +149,7 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
             Kind::Heartbeat => stored.push(Stored::Heartbeat(parse(object)?)),
             Kind::Change => stored.push(Stored::Change(parse(object)?)),
             Kind::Noise => stored.push(Stored::Noise(parse(object)?)),
+            Kind::Experience => stored.push(Stored::Experience(parse(object)?)),
             Kind::Memory => stored.push(Stored::Memory(parse(object)?)),
             Kind::Rules => stored.push(Stored::Rules(parse(object)?)),
         }

@@ -73,8 +73,10 @@ fn damage_is_told() {
 fn a_lost_end_is_told() {
     let folder = tempfile::tempdir().unwrap();
     damage(folder.path(), "db", &|bytes| bytes.truncate(bytes.len() / 2));
+    // Now and then sled meets the end that is missing before we do, depending on its threads.
     let why = refusal(folder.path());
-    assert!(why.contains("record 30, turn 38 and write"), "{why}");
+    let told = ["record 30, turn 38 and write", "Read corrupted data"];
+    assert!(told.iter().any(|it| why.contains(it)), "{why}");
 }
 
 /// Damage is an error or without effect; it is never a panic, never a hole in the history and

@@ -275,6 +275,8 @@ pub(super) mod tests {
             reports: Vec::new(),
             count: 1,
             incident: None,
+            joined_at: None,
+            has_led: false,
             decision: Decision {
                 at,
                 disposition: Disposition::Opened,

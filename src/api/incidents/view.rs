@@ -1,5 +1,6 @@
 //! How REST shows an incident.
 
+use crate::domain::cause::{RootCause, SuspectChange};
 use crate::domain::execution::ExecutionId;
 use crate::domain::incident::{
     Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry,
@@ -34,9 +35,9 @@ pub(crate) struct IncidentView {
     alerts: BTreeSet<Fingerprint>,
     labels: Labels,
     annotations: Labels,
-    // Always empty until changes, services and articles are known to us.
-    root_causes: [(); 0],
-    suspect_changes: [(); 0],
+    root_causes: Vec<RootCause>,
+    suspect_changes: Vec<SuspectChange>,
+    // Always empty until articles are known to us.
     similar: [(); 0],
     articles: [(); 0],
     problem: Option<ProblemId>,
@@ -102,8 +103,8 @@ pub(super) fn view(
         alerts,
         labels: incident.labels.clone(),
         annotations: incident.annotations.clone(),
-        root_causes: [],
-        suspect_changes: [],
+        root_causes: incident.root_causes.clone(),
+        suspect_changes: incident.suspect_changes.clone(),
         similar: [],
         articles: [],
         problem: incident.problem,

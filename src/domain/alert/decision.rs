@@ -1,5 +1,6 @@
 //! What was decided about an alert, and why.
 
+use crate::domain::correlation::Evidence;
 use crate::domain::incident::IncidentId;
 use crate::domain::label::Fingerprint;
 use crate::domain::rules::RuleRef;
@@ -171,6 +172,14 @@ pub enum Grouping {
     ReopenWindow {
         /// Seconds since it was resolved.
         resolved_seconds: u64,
+    },
+    /// The evidence says so.
+    Evidence(Box<Evidence>),
+    /// No incident has enough evidence for it.
+    Apart {
+        /// The one that came nearest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nearest: Option<Box<Evidence>>,
     },
     /// A person moved it.
     Moved {

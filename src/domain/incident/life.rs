@@ -114,8 +114,13 @@ impl State {
         {
             incident.services.insert(service.to_owned());
         }
-        if self.members.entry(id).or_default().insert(fingerprint) {
+        let is_new = self.members.entry(id).or_default().insert(fingerprint);
+        if is_new {
             incident.alert_count += 1;
+            if let Some(alert) = self.alerts.get_mut(&fingerprint) {
+                alert.joined_at = Some(now);
+            }
+            self.sight(fingerprint);
         }
         incident.last_joined_at = now;
         self.set_priority(now, &mut incident);
@@ -138,6 +143,7 @@ impl State {
         if alert.labels == *labels {
             return;
         }
+        let before = self.places(&alert.labels);
         let fires = alert.state == AlertState::Firing;
         if fires {
             self.index_inhibition(fingerprint, false);
@@ -145,6 +151,11 @@ impl State {
         let Some(alert) = self.alerts.get_mut(&fingerprint) else { return };
         alert.labels = labels.clone();
         alert.updated_at = now;
+        if let Some(incident) = alert.incident
+            && before != self.places(labels)
+        {
+            self.sight_again(incident);
+        }
         if fires {
             self.index_inhibition(fingerprint, true);
         }
@@ -272,6 +283,7 @@ impl State {
         incident.closed_at = Some(now);
         self.account_incident(now, &incident);
         self.leave_groups(&incident);
+        self.sightings.forget(id);
         self.end_questions(now, id);
         self.log(
             ObjectKey::Incident(id),
@@ -354,6 +366,8 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         opened_by: rule.rule.clone(),
         reopen_within_seconds: rule.reopen_within_seconds,
         why: String::new(),
+        root_causes: Vec::new(),
+        suspect_changes: Vec::new(),
         sla: Vec::new(),
         executions: Vec::new(),
         problem: None,
@@ -390,9 +404,17 @@ fn why_opened(rule: &Correlation, group: &Labels, grouping: &Grouping) -> String
             rule.gap_seconds, rule.max_seconds
         ),
         Grouping::Moved { by } => format!("split off by {by}"),
+        Grouping::Apart { nearest: None } => {
+            "nothing that is open was seen where a fault could come from".to_owned()
+        }
+        Grouping::Apart { nearest: Some(it) } => format!(
+            "{} came nearest, with {} points of {} by `{}`",
+            it.incident, it.points, it.needed, it.place
+        ),
         Grouping::First
         | Grouping::SameGroup { .. }
         | Grouping::SameThing { .. }
+        | Grouping::Evidence(_)
         | Grouping::Returned
         | Grouping::ReopenWindow { .. } => {
             format!("no incident of this rule was open{group}")

@@ -195,6 +195,8 @@ impl State {
             annotations: alert.annotations.clone(),
             first_alert: first,
             why: format!("{by} split it off {from}"),
+            root_causes: Vec::new(),
+            suspect_changes: Vec::new(),
             sla: Vec::new(),
             executions: Vec::new(),
             problem: None,
@@ -256,6 +258,8 @@ impl State {
             self.fit_clocks(&mut target);
             self.incidents.insert(into, target);
         }
+        self.sight_again(from);
+        self.sight_again(into);
         if let Some(source) = self.incidents.get_mut(&from) {
             source.alert_count = source.alert_count.saturating_sub(count);
             source.firing_count = source.firing_count.saturating_sub(firing);
@@ -291,6 +295,7 @@ impl State {
             self.notify(now, Occasion::Resolved, &incident, &text);
         }
         self.members.remove(&id);
+        self.sightings.forget(id);
         self.changes.closed.push(Closed::Incident(Box::new(incident)));
         self.touch(now, ObjectKey::Incident(id));
     }

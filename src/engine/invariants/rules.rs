@@ -44,7 +44,6 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
     };
     Arc::new(RuleSet {
         revision: variant.to_string(),
-        catalog: Arc::default(),
         mode: Mode::Act,
         resolve_timeout_seconds: 120,
         correlations: correlations(variant),
@@ -92,6 +91,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
         inhibitions: inhibitions(variant),
         maintenance: maintenance(variant),
         sources: Vec::new(),
+        catalog: Arc::default(),
         heartbeats: super::beats::declared(variant),
     })
 }

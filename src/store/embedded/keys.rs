@@ -224,6 +224,7 @@ fn byte_of_kind(kind: Kind) -> u8 {
         Kind::Heartbeat => 16,
         Kind::Change => 10,
         Kind::Noise => 17,
+        Kind::Experience => 18,
     }
 }
 
@@ -241,6 +242,7 @@ fn kind_of_byte(byte: u8) -> Option<Kind> {
         16 => Kind::Heartbeat,
         10 => Kind::Change,
         17 => Kind::Noise,
+        18 => Kind::Experience,
         _ => return None,
     })
 }

@@ -1,0 +1,276 @@
+//! Correlation where no rule decides: the evidence for and against each incident, added up in points.
+//!
+//! An alert belongs to the incident with the most points, if these are enough. Points come from how its
+//! place is related to one where the incident was seen (`Way`); they fade with the time since, and
+//! count only as far as experience says that such alerts are caused, and cause, at all.
+
+use super::place::{Place, Places, Way, ways_to};
+use super::sighting::Sighting;
+use crate::domain::alert::{Alert, AlertState};
+use crate::domain::flapping::faded;
+use crate::domain::incident::{Incident, IncidentId, Severity};
+use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::{State, seconds_between};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// So many points join an alert to an incident.
+const ENOUGH: u64 = 270;
+/// So many more where the incident has one alert only, and may be an accident itself.
+const ENOUGH_OF_ONE: u64 = 100;
+/// What a piece of information counts beside an alert, in a thousand.
+const INFO_SHARE: u64 = 700;
+/// A cause may be told of so many seconds after the first of its effects.
+const LATE_CAUSE_SECONDS: u64 = 120;
+/// Nothing older than that is looked at, in seconds.
+const HORIZON_SECONDS: u64 = 2 * 3600;
+/// All of a million.
+const ONE: u64 = 1_000_000;
+
+/// Labels that tell in what realm a thing is, or how bad it is, but not which part of it is meant.
+const REALM_LABELS: [&str; 37] = [
+    "account",
+    "alertgroup",
+    "alertname",
+    "app",
+    "availability_zone",
+    "category",
+    "cluster",
+    "component",
+    "datacenter",
+    "dc",
+    "env",
+    "environment",
+    "host",
+    "hostname",
+    "instance",
+    "job",
+    "monitor",
+    "namespace",
+    "node",
+    "owner",
+    "priority",
+    "project",
+    "prometheus",
+    "provider",
+    "receiver",
+    "region",
+    "replica",
+    "rule_group",
+    "service",
+    "severity",
+    "source",
+    "stage",
+    "team",
+    "tenant",
+    "tier",
+    "type",
+    "zone",
+];
+
+/// Labels that tell in which world a thing is: what has one name in two of them is two things.
+const WORLD_LABELS: [&str; 5] = ["cluster", "env", "environment", "stage", "tenant"];
+
+/// Why an alert belongs to an incident, or how near it came to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The incident.
+    pub incident: IncidentId,
+    /// How the alert's place is related to the other.
+    pub way: Way,
+    /// The name of the place where the incident was seen.
+    pub place: String,
+    /// The alert by which it was seen there.
+    pub alert: Fingerprint,
+    /// Seconds since.
+    pub gap_seconds: u64,
+    /// What the way counts at once.
+    pub at_once: u64,
+    /// What is left of it after that time.
+    pub after_gap: u64,
+    /// What is left of that by experience.
+    pub after_experience: u64,
+    /// What is left in the end.
+    pub points: u64,
+    /// What it takes to join.
+    pub needed: u64,
+    /// The next best incident and its points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_up: Option<(IncidentId, u64)>,
+}
+
+impl Evidence {
+    /// Whether it is enough.
+    pub fn is_enough(&self) -> bool {
+        self.points > self.needed
+    }
+}
+
+/// The alert that is being decided about.
+struct Newcomer<'a> {
+    alert: &'a Alert,
+    follows_ppm: u64,
+    share: u64,
+}
+
+impl State {
+    /// Weighs all incidents that an alert may belong to. Returns the best one, be it enough or not.
+    pub(in crate::domain) fn weigh(
+        &self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        places: &Places,
+    ) -> Option<Evidence> {
+        let alert = self.alerts.get(&fingerprint)?;
+        let is_info = Severity::from_label(alert.labels.get("severity")) == Severity::Info;
+        let newcomer = Newcomer {
+            alert,
+            follows_ppm: self.follows_ppm(&alert.labels),
+            share: if is_info { INFO_SHARE } else { 1000 },
+        };
+        let ways = ways_to(&self.rules.catalog, places);
+        let mut best: Option<(Evidence, &Place)> = None;
+        let mut runner_up: Option<(IncidentId, u64)> = None;
+        for (way, place) in &ways {
+            for sighting in self.sightings.at(place) {
+                if seconds_between(sighting.at, now) > HORIZON_SECONDS {
+                    break;
+                }
+                let Some(found) = self.weigh_one(now, &newcomer, *way, sighting) else {
+                    continue;
+                };
+                let is_better = best.as_ref().is_none_or(|(known, _)| rank(&found) > rank(known));
+                let worse = if is_better {
+                    best.replace((found, place)).map(|it| it.0)
+                } else {
+                    Some(found)
+                };
+                let next = worse.map(|it| (it.incident, it.points));
+                let winner = best.as_ref().map(|it| it.0.incident);
+                let is_other = |it: &(IncidentId, u64)| Some(it.0) != winner;
+                runner_up = [runner_up, next]
+                    .into_iter()
+                    .flatten()
+                    .filter(is_other)
+                    .max_by_key(|it| (it.1, std::cmp::Reverse(it.0)));
+            }
+        }
+        let (mut best, place) = best?;
+        best.runner_up = runner_up;
+        place.name(&self.rules.catalog).clone_into(&mut best.place);
+        Some(best)
+    }
+
+    /// What speaks for one incident, seen at one place.
+    fn weigh_one(
+        &self,
+        now: Timestamp,
+        newcomer: &Newcomer<'_>,
+        way: Way,
+        sighting: &Sighting,
+    ) -> Option<Evidence> {
+        let incident = self.incidents.get(&sighting.incident)?;
+        if way.needs_primary() && !sighting.is_primary {
+            return None;
+        }
+        let is_old = seconds_between(incident.opened_at, now) > LATE_CAUSE_SECONDS;
+        if way == Way::NeededBy && is_old {
+            return None;
+        }
+        let leader = self.alerts.get(&sighting.alert)?;
+        if in_other_worlds(&newcomer.alert.labels, &leader.labels) {
+            return None;
+        }
+        let plain = self.points(now, newcomer, way, (incident, leader, sighting.at));
+        let same_place = matches!(way, Way::SameItem | Way::SameHost);
+        let of_part =
+            if same_place { self.same_part(now, newcomer, incident, leader) } else { None };
+        let of_part = of_part.filter(|it| it.points >= plain.points);
+        Some(of_part.unwrap_or(plain))
+    }
+
+    /// The points of one way from one alert.
+    fn points(
+        &self,
+        now: Timestamp,
+        newcomer: &Newcomer<'_>,
+        way: Way,
+        (incident, leader, seen_at): (&Incident, &Alert, Timestamp),
+    ) -> Evidence {
+        let gap_seconds = seconds_between(seen_at, now);
+        let at_once = way.points();
+        let after_gap = faded(at_once, gap_seconds, way.half_life_seconds());
+        let of_part = way == Way::SamePart;
+        let likely =
+            if of_part { ONE } else { newcomer.follows_ppm.min(self.leads_ppm(&leader.labels)) };
+        let after_experience = after_gap * likely / ONE;
+        let share = if of_part { 1000 } else { newcomer.share };
+        let of_one = if incident.alert_count == 1 && !of_part { ENOUGH_OF_ONE } else { 0 };
+        Evidence {
+            incident: incident.id,
+            way,
+            place: String::new(),
+            alert: leader.fingerprint,
+            gap_seconds,
+            at_once,
+            after_gap,
+            after_experience,
+            points: after_experience * share / 1000,
+            needed: ENOUGH + of_one,
+            runner_up: None,
+        }
+    }
+
+    /// What speaks for an incident that still has an alert about the same part of the same place: a
+    /// disk that fills and then is full, a container that grows and then is killed.
+    fn same_part(
+        &self,
+        now: Timestamp,
+        newcomer: &Newcomer<'_>,
+        incident: &Incident,
+        latest: &Alert,
+    ) -> Option<Evidence> {
+        let first = self.alerts.get(&incident.first_alert).map(Box::as_ref);
+        let known = [Some(latest), first].into_iter().flatten();
+        let name = newcomer.alert.labels.get("alertname");
+        let same = known.filter(|it| {
+            it.state == AlertState::Firing
+                && it.incident == Some(incident.id)
+                && it.labels.get("alertname") != name
+                && shares_part(newcomer.alert, it)
+        });
+        let at = |it: &Alert| it.joined_at.unwrap_or(it.received_at);
+        same.map(|it| self.points(now, newcomer, Way::SamePart, (incident, it, at(it))))
+            .max_by_key(|it| it.points)
+    }
+}
+
+/// The better one has more points; of equals the older incident.
+fn rank(evidence: &Evidence) -> (bool, u64, std::cmp::Reverse<IncidentId>) {
+    (evidence.is_enough(), evidence.points, std::cmp::Reverse(evidence.incident))
+}
+
+/// Whether two alerts tell of themselves that they are not from the same world.
+pub(in crate::domain) fn in_other_worlds(one: &Labels, other: &Labels) -> bool {
+    WORLD_LABELS.iter().any(|it| match (one.get(it), other.get(it)) {
+        (Some(one), Some(other)) => one != other,
+        _ => false,
+    })
+}
+
+/// Whether two alerts of one place name the same part of it.
+fn shares_part(one: &Alert, other: &Alert) -> bool {
+    one.labels.iter().any(|(name, value)| {
+        REALM_LABELS.binary_search(&name).is_err() && other.labels.get(name) == Some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_realms_are_sorted() {
+        assert!(REALM_LABELS.is_sorted());
+    }
+}

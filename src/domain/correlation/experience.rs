@@ -1,0 +1,261 @@
+//! What was learned about alerts of a name: how often they come in company, and bring some along.
+//!
+//! An alert is in company if it begins shortly after another one in a place that a fault may have
+//! come from. How often that happens by chance is learned from as many looks at places drawn by lot at
+//! the same moments: a control group, as in a case-control study. From both follows how likely it is
+//! that an alert of that name, when it comes in company, was caused by it (Bayes' rule).
+
+use super::evidence::in_other_worlds;
+use super::place::{Place, Places, ways_to};
+use crate::domain::item::{Catalog, ItemId};
+use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::{ObjectKey, State, later, seconds_between};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Whatever came before by so many seconds is company.
+const COMPANY_SECONDS: u64 = 300;
+/// A count is halved after so many seconds: a month.
+const HALF_LIFE_SECONDS: u64 = 30 * 24 * 3600;
+/// So many names are remembered.
+const NAMES_MAX: usize = 4096;
+/// No name is longer, in bytes.
+const NAME_BYTES_MAX: usize = 160;
+/// All of a million.
+const ONE: u64 = 1_000_000;
+/// How sure one is of a name that was never heard, and how many alerts it takes to outweigh that.
+const UNKNOWN_PPM: u64 = 900_000;
+const UNKNOWN_WEIGHT: u64 = 2;
+/// The share of company by chance while nothing is known, and its weight.
+const CHANCE_PPM: u64 = 100_000;
+const CHANCE_WEIGHT: u64 = 10;
+
+/// What was learned about the alerts of one name and severity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Experience {
+    /// The alert's name and severity.
+    pub name: Arc<str>,
+    /// How many began.
+    pub began: u32,
+    /// How many of them came in company.
+    pub followed: u32,
+    /// How many of them brought company along.
+    pub led: u32,
+    /// When the counts were last halved, or begun.
+    pub halved_at: Timestamp,
+}
+
+/// How often places drawn by lot were in company.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Chance {
+    /// How often one looked.
+    pub looks: u32,
+    /// How often there was company.
+    pub hits: u32,
+    /// When the counts were last halved.
+    pub halved_at: Option<Timestamp>,
+}
+
+impl Chance {
+    /// The share of looks that found company, in millionths.
+    pub(in crate::domain) fn ppm(&self) -> u64 {
+        let hits = u64::from(self.hits) * ONE + CHANCE_PPM * CHANCE_WEIGHT;
+        (hits / (u64::from(self.looks) + CHANCE_WEIGHT)).min(ONE * 9 / 10)
+    }
+}
+
+/// How likely it is that company is no accident, in millionths: `q / (q + (1 - q) · chance)`, where
+/// `q` is the share of alerts that were caused, which is what is left of those in company when
+/// chance is taken away.
+fn cause_ppm(company: u32, began: u32, chance_ppm: u64) -> u64 {
+    let (company, began) = (u64::from(company), u64::from(began));
+    let caused = (company * ONE).saturating_sub(chance_ppm * began);
+    let caused = caused * ONE / (ONE - chance_ppm) + UNKNOWN_PPM * UNKNOWN_WEIGHT;
+    let share = (caused / (began + UNKNOWN_WEIGHT)).min(ONE * 99 / 100);
+    share * ONE / (share + (ONE - share) * chance_ppm / ONE)
+}
+
+/// The name under which an alert's experience is kept.
+fn experience_name(labels: &Labels) -> String {
+    let name = labels.get("alertname").unwrap_or_default();
+    let mut end = name.len().min(NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let severity = labels.get("severity").filter(|it| it.len() <= 32).unwrap_or_default();
+    format!("{}/{severity}", name.get(..end).unwrap_or_default())
+}
+
+impl State {
+    /// How likely it is that an alert with these labels, in company, was caused by it, in millionths.
+    pub(in crate::domain) fn follows_ppm(&self, labels: &Labels) -> u64 {
+        let chance = self.memory.chance.ppm();
+        let known = self.experiences.get(experience_name(labels).as_str());
+        known.map_or_else(|| cause_ppm(0, 0, chance), |it| cause_ppm(it.followed, it.began, chance))
+    }
+
+    /// How likely it is that what comes after such an alert was caused by it, in millionths.
+    pub(in crate::domain) fn leads_ppm(&self, labels: &Labels) -> u64 {
+        let chance = self.memory.chance.ppm();
+        let known = self.experiences.get(experience_name(labels).as_str());
+        known.map_or_else(|| cause_ppm(0, 0, chance), |it| cause_ppm(it.led, it.began, chance))
+    }
+
+    /// Learns from an alert that begins: whether it is in company, and whether a place drawn by lot is.
+    pub(in crate::domain) fn learn_from(
+        &mut self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        places: &Places,
+    ) {
+        let Some(alert) = self.alerts.get(&fingerprint) else { return };
+        let name = experience_name(&alert.labels);
+        let company = self.company(now, fingerprint, places);
+        let control = self.drawn_by_lot(now, fingerprint, places);
+        let hit = control.map(|it| !self.company(now, fingerprint, &it).is_empty());
+        if let Some(hit) = hit {
+            let chance = &mut self.memory.chance;
+            let since = *chance.halved_at.get_or_insert(now);
+            if seconds_between(since, now) >= HALF_LIFE_SECONDS {
+                (chance.looks, chance.hits) = (chance.looks / 2, chance.hits / 2);
+                chance.halved_at = Some(now);
+            }
+            chance.looks = chance.looks.saturating_add(1);
+            chance.hits = chance.hits.saturating_add(u32::from(hit));
+            self.changes.objects.insert(ObjectKey::Memory);
+        }
+        if let Some(known) = self.experience(now, &name) {
+            known.began = known.began.saturating_add(1);
+            known.followed = known.followed.saturating_add(u32::from(!company.is_empty()));
+        }
+        for leader in company {
+            let Some(alert) = self.alerts.get_mut(&leader) else { continue };
+            if !std::mem::replace(&mut alert.has_led, true) {
+                let name = experience_name(&alert.labels);
+                self.changes.pages.insert(alert.page);
+                if let Some(known) = self.experience(now, &name) {
+                    known.led = known.led.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// The experience of a name, to be changed; `None` if there is no room for another name.
+    fn experience(&mut self, now: Timestamp, name: &str) -> Option<&mut Experience> {
+        if !self.experiences.contains_key(name) {
+            if self.experiences.len() >= NAMES_MAX && !self.forget_experiences(now) {
+                return None;
+            }
+            let name: Arc<str> = name.into();
+            let (began, followed, led) = (0, 0, 0);
+            let new = Experience { name: name.clone(), began, followed, led, halved_at: now };
+            self.experiences.insert(name, new);
+        }
+        let known = self.experiences.get_mut(name)?;
+        self.changes.objects.insert(ObjectKey::Experience(known.name.clone()));
+        if seconds_between(known.halved_at, now) >= HALF_LIFE_SECONDS {
+            known.began /= 2;
+            known.followed /= 2;
+            known.led /= 2;
+            known.halved_at = now;
+        }
+        Some(known)
+    }
+
+    /// Makes room: names that were not heard for two half-lives go. Looks once an hour at most.
+    fn forget_experiences(&mut self, now: Timestamp) -> bool {
+        let seen = self.memory.experiences_swept_at;
+        if seen.is_some_and(|it| seconds_between(it, now) < 3600) {
+            return false;
+        }
+        self.memory.experiences_swept_at = Some(now);
+        self.changes.objects.insert(ObjectKey::Memory);
+        let long_ago = later(now, -2 * i64::try_from(HALF_LIFE_SECONDS).unwrap_or(i64::MAX));
+        let old: Vec<Arc<str>> = (self.experiences.values())
+            .filter(|it| it.halved_at < long_ago || it.began <= 1)
+            .map(|it| it.name.clone())
+            .collect();
+        for name in &old {
+            self.experiences.remove(name);
+            self.changes.objects.insert(ObjectKey::Experience(name.clone()));
+        }
+        self.experiences.len() < NAMES_MAX
+    }
+
+    /// The alerts that began shortly before in places from which a fault may come to these.
+    fn company(&self, now: Timestamp, besides: Fingerprint, places: &Places) -> Vec<Fingerprint> {
+        let mut company = Vec::new();
+        let Some(alert) = self.alerts.get(&besides) else { return company };
+        let is_near = |it: &Fingerprint| {
+            let other = self.alerts.get(it);
+            other.is_some_and(|it| !in_other_worlds(&alert.labels, &it.labels))
+        };
+        for (way, place) in ways_to(&self.rules.catalog, places) {
+            for sighting in self.sightings.at(&place) {
+                if seconds_between(sighting.at, now) > COMPANY_SECONDS {
+                    break;
+                }
+                let counts = sighting.is_primary || !way.needs_primary();
+                let is_new = sighting.alert != besides && !company.contains(&sighting.alert);
+                if counts && is_new && is_near(&sighting.alert) {
+                    company.push(sighting.alert);
+                }
+            }
+        }
+        company
+    }
+
+    /// Places of the same kinds, drawn from the catalog by lot. The lot is a hash of the alert and of
+    /// what was drawn before, so that the same history draws the same.
+    fn drawn_by_lot(
+        &self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        places: &Places,
+    ) -> Option<Places> {
+        let catalog = &*self.rules.catalog;
+        let millisecond = now.as_millisecond().cast_unsigned();
+        let lot = mixed(fingerprint.0 ^ mixed(millisecond));
+        let draw = |place: &Option<Place>, lot: u64| -> Option<Option<Place>> {
+            match place {
+                Some(place @ Place::Item(_)) => {
+                    let hosts = place.is_host(catalog);
+                    Some(Some(Place::Item(drawn_item(catalog, lot, hosts)?)))
+                }
+                // Of places that are in no catalog nobody knows how many there are.
+                Some(_) => None,
+                None => Some(None),
+            }
+        };
+        let service = draw(&places.service, lot)?;
+        let host = draw(&places.host, mixed(lot))?;
+        if service.is_none() && host.is_none() {
+            return None;
+        }
+        let zone = match &host {
+            Some(Place::Item(it)) => catalog.zone(*it).map(|it| Place::Zone(it.to_owned())),
+            _ => None,
+        };
+        Some(Places { service, host, zone })
+    }
+}
+
+/// So many lots are drawn until one is an item of the right kind.
+const LOTS: u64 = 16;
+
+/// An item of the catalog by lot: a machine, or none.
+fn drawn_item(catalog: &Catalog, lot: u64, is_host: bool) -> Option<ItemId> {
+    let count = catalog.len() as u64;
+    let tries = (0..LOTS).map(|it| mixed(lot.wrapping_add(it)).checked_rem(count));
+    let items = tries.flatten().map(|it| ItemId(u32::try_from(it).unwrap_or(0)));
+    items.into_iter().find(|it| catalog.is_host(*it) == is_host)
+}
+
+/// Mixes the bits of a number (splitmix64, Steele et al. 2014).
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,221 @@
+//! Where an alert speaks of, and by which ways a fault there and one elsewhere are related.
+
+use crate::domain::State;
+use crate::domain::item::{Bindings, Catalog, ItemId};
+use crate::domain::label::Labels;
+use serde::{Deserialize, Serialize};
+
+/// A place that alerts speak of. Items are those of the catalog in force.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::domain) enum Place {
+    /// A configuration item.
+    Item(ItemId),
+    /// A service that is in no catalog.
+    Service(String),
+    /// A machine that is in no catalog.
+    Host(String),
+    /// A zone, a data centre or a region.
+    Zone(String),
+}
+
+impl Place {
+    /// What people call it.
+    pub(in crate::domain) fn name<'a>(&'a self, catalog: &'a Catalog) -> &'a str {
+        match self {
+            Self::Item(it) => catalog.name(*it),
+            Self::Service(it) | Self::Host(it) | Self::Zone(it) => it,
+        }
+    }
+
+    /// Whether it is a machine.
+    pub(in crate::domain) fn is_host(&self, catalog: &Catalog) -> bool {
+        match self {
+            Self::Item(it) => catalog.is_host(*it),
+            Self::Host(_) => true,
+            Self::Service(_) | Self::Zone(_) => false,
+        }
+    }
+}
+
+/// The places that an alert speaks of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::domain) struct Places {
+    /// What runs there.
+    pub(in crate::domain) service: Option<Place>,
+    /// The machine.
+    pub(in crate::domain) host: Option<Place>,
+    /// The zone that its labels name, or its machine's.
+    pub(in crate::domain) zone: Option<Place>,
+}
+
+impl Places {
+    /// Whether it speaks of no place that is known.
+    pub(in crate::domain) fn is_empty(&self) -> bool {
+        self.service.is_none() && self.host.is_none() && self.zone.is_none()
+    }
+
+    /// The places at which the alert is seen, and whether it is about that place first of all: a
+    /// zone only where it tells of nothing smaller.
+    pub(in crate::domain) fn seen(&self) -> impl Iterator<Item = (&Place, bool)> {
+        let zone = self.zone.as_ref().filter(|_| self.service.is_none() && self.host.is_none());
+        let host = self.host.iter().map(|it| (it, self.service.is_none()));
+        self.service.iter().map(|it| (it, true)).chain(host).chain(zone.map(|it| (it, true)))
+    }
+}
+
+/// The labels that name a zone.
+const ZONE_LABELS: [&str; 5] =
+    ["zone", "availability_zone", "topology_kubernetes_io_zone", "datacenter", "dc"];
+
+impl State {
+    /// Where labels speak of.
+    pub(in crate::domain) fn places(&self, labels: &Labels) -> Places {
+        let catalog = &*self.rules.catalog;
+        let bindings = catalog.bind(labels);
+        let guess = Bindings::guess(labels);
+        let item = |it: ItemId| Place::Item(it);
+        let service = bindings.service().map(|it| item(it.item));
+        let host = bindings.host().map(|it| item(it.item));
+        // An alert about a machine that is known is not about the job that watches machines.
+        let service = match (&service, &host) {
+            (None, None) => guess.service.map(|it| Place::Service(it.to_owned())),
+            _ => service,
+        };
+        let host = host.or_else(|| guess.host.map(|it| Place::Host(it.to_owned())));
+        let told = ZONE_LABELS.iter().find_map(|it| labels.get(it));
+        let zone = told.or_else(|| match &host {
+            Some(Place::Item(it)) => catalog.zone(*it),
+            _ => None,
+        });
+        Places { service, host, zone: zone.map(|it| Place::Zone(it.to_owned())) }
+    }
+}
+
+/// How a new alert's place is related to one where an incident was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// It is the same item.
+    SameItem,
+    /// It is the same machine.
+    SameHost,
+    /// It is in the zone that is in trouble.
+    SameZone,
+    /// It depends on the other: effects travel from the called to the caller.
+    DependsOn,
+    /// It depends on something that depends on the other.
+    DependsOnFarther,
+    /// It depends on something that runs on the other.
+    DependsOnResident,
+    /// The other depends on it: a cause that is told of late.
+    NeededBy,
+    /// The same part of the same item is in trouble already, and still is.
+    SamePart,
+}
+
+impl Way {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SameItem => "same_item",
+            Self::SameHost => "same_host",
+            Self::SameZone => "same_zone",
+            Self::DependsOn => "depends_on",
+            Self::DependsOnFarther => "depends_on_farther",
+            Self::DependsOnResident => "depends_on_resident",
+            Self::NeededBy => "needed_by",
+            Self::SamePart => "same_part",
+        }
+    }
+
+    /// What it counts at once, of 1000: how sure it is that two alerts that are so related and come at
+    /// the same moment have one cause. The order is what matters; `docs/correlation.md` shows what the
+    /// numbers do.
+    pub(in crate::domain) fn points(self) -> u64 {
+        match self {
+            Self::SameItem => 1000,
+            Self::SameHost => 900,
+            Self::SameZone => 800,
+            Self::DependsOn | Self::SamePart => 700,
+            Self::NeededBy => 500,
+            Self::DependsOnFarther => 450,
+            Self::DependsOnResident => 400,
+        }
+    }
+
+    /// After how many seconds it counts half.
+    pub(in crate::domain) fn half_life_seconds(self) -> u64 {
+        match self {
+            Self::SameItem | Self::SameHost | Self::SameZone | Self::DependsOn => 150,
+            Self::DependsOnFarther | Self::DependsOnResident => 225,
+            Self::NeededBy => 75,
+            Self::SamePart => 3600,
+        }
+    }
+
+    /// Whether only alerts about that place itself count, not those that merely name it.
+    pub(in crate::domain) fn needs_primary(self) -> bool {
+        match self {
+            Self::SameZone | Self::DependsOnResident => true,
+            Self::SameItem
+            | Self::SameHost
+            | Self::DependsOn
+            | Self::DependsOnFarther
+            | Self::NeededBy
+            | Self::SamePart => false,
+        }
+    }
+}
+
+/// So many items are looked at in each direction, so that no hub makes a decision slow.
+const NEIGHBOURS_MAX: usize = 64;
+
+/// The places from which a fault may have come to some others, and the way that it would have taken.
+pub(in crate::domain) fn ways_to(catalog: &Catalog, places: &Places) -> Vec<(Way, Place)> {
+    let mut ways = Vec::with_capacity(16);
+    if let Some(service) = &places.service {
+        ways.push((Way::SameItem, service.clone()));
+        if let Place::Item(item) = service {
+            add_neighbours(&mut ways, catalog, *item);
+        }
+    }
+    if let Some(host) = &places.host {
+        ways.push((Way::SameHost, host.clone()));
+    }
+    if let Some(zone) = &places.zone {
+        ways.push((Way::SameZone, zone.clone()));
+    }
+    ways
+}
+
+fn add_neighbours(ways: &mut Vec<(Way, Place)>, catalog: &Catalog, item: ItemId) {
+    let needs = |it: ItemId| catalog.dependencies(it);
+    let (near, far) = around(item, &needs);
+    for it in &near {
+        ways.push((Way::DependsOn, Place::Item(*it)));
+    }
+    ways.extend(far.into_iter().map(|it| (Way::DependsOnFarther, Place::Item(it))));
+    let below = near.iter().flat_map(|it| catalog.hosts(*it)).take(NEIGHBOURS_MAX);
+    ways.extend(below.map(|it| (Way::DependsOnResident, Place::Item(*it))));
+    let needed_by = |it: ItemId| catalog.dependents(it);
+    let (near, far) = around(item, &needed_by);
+    ways.extend(near.into_iter().chain(far).map(|it| (Way::NeededBy, Place::Item(it))));
+}
+
+/// The items one step and two steps away.
+fn around<'c>(item: ItemId, next: &dyn Fn(ItemId) -> &'c [ItemId]) -> (Vec<ItemId>, Vec<ItemId>) {
+    let mut near: Vec<ItemId> =
+        next(item).iter().copied().filter(|it| *it != item).take(NEIGHBOURS_MAX).collect();
+    near.sort_unstable();
+    near.dedup();
+    let mut far: Vec<ItemId> = near
+        .iter()
+        .flat_map(|it| next(*it))
+        .copied()
+        .filter(|it| *it != item && near.binary_search(it).is_err())
+        .take(NEIGHBOURS_MAX)
+        .collect();
+    far.sort_unstable();
+    far.dedup();
+    (near, far)
+}
