@@ -23,6 +23,7 @@ use recording::{Recording, WORKLOAD, record, watched_folder};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use watchkeeper::store::{self, EmbeddedStore, Engine, Error, Options};
 
@@ -39,10 +40,19 @@ const THREADS: usize = 2;
 /// What all chance follows from, if `WATCHKEEPER_IMAGES_SEED` does not tell.
 const SEED: u64 = 1;
 
-/// Opens the store in a folder, or makes it.
+/// Opens the store in a folder, or makes it. The other thread may be about to start a recorder, and
+/// a child holds on to the locks of this process until it has become another program.
 fn open(engine: Engine, folder: &Path) -> Result<EmbeddedStore, Error> {
-    let options = Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() };
-    store::open(engine, folder, options)
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        let options = Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() };
+        match store::open(engine, folder, options) {
+            Err(error) if error.to_string().contains("in use") && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// A new folder, in memory if there is room.
