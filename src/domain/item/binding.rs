@@ -384,6 +384,10 @@ impl<'l> Search<'_, 'l> {
         let is_meant = |id: &&ItemId| takes_all || self.catalog.names.traits(**id).is_thing;
         let mut meant = bearers.iter().filter(is_meant);
         let first = *meant.next()?;
+        // Most names have one bearer, and to look at an item costs more than all before.
+        if bearers.len() == 1 {
+            return Some(first);
+        }
         let kind_of = |id: ItemId| self.catalog.item(id).map(|it| it.kind);
         let is_here = |id: ItemId| {
             self.catalog.item(id).is_some_and(|it| Some(it.namespace.as_str()) == self.namespace)
