@@ -1,12 +1,12 @@
 //! `watchkeeper replay`: the real binary over histories that are made here, and what must hold of its files.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 #[path = "replay/history.rs"]
 mod history;
 #[path = "replay/run.rs"]
 mod run;
 
-use history::{Storm, line, over};
+use history::{Storm, line, many, over};
 use run::{Run, lines, values};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +97,22 @@ fn the_same_history_gives_the_same_bytes_in_whatever_order_its_lines_stand() {
     let turned = Run::of(&turned);
     assert_eq!(turned.rules(BY_SERVICE).replay().code, 0);
     assert_eq!(turned.texts(), first.texts());
+}
+
+/// As many events as `WATCHKEEPER_EVENTS` says, 20,000 if it says nothing.
+#[test]
+fn a_long_history_gives_the_same_bytes_twice() {
+    let count = std::env::var("WATCHKEEPER_EVENTS").map_or(20_000, |it| it.parse().unwrap());
+    let run = Run::of(&many(count));
+    let mut texts = Vec::new();
+    for _ in 0..2 {
+        let printed = run.rules(BY_SERVICE).replay();
+        assert_eq!(printed.code, 0, "{printed:?}");
+        assert_eq!(run.summary()["events"], json!(count));
+        eprintln!("{count} events in {} s", run.summary()["seconds"]);
+        texts.push(run.texts());
+    }
+    assert!(texts[0] == texts[1], "the bytes differ");
 }
 
 #[test]

@@ -117,3 +117,30 @@ impl Storm {
         self.firings().into_iter().map(|it| (it.labels, time(it.from))).collect()
     }
 }
+
+/// So many lines of 4,000 series that come, are told again, and go.
+pub(crate) fn many(count: usize) -> Vec<String> {
+    const SERIES: usize = 4000;
+    let mut dice = Dice(7);
+    let mut since: Vec<Option<i64>> = vec![None; SERIES];
+    let name = |number: usize| ["Down", "Slow", "Errors", "Backlog"][number % 4];
+    let event = |number: usize| {
+        let (index, at) = (number % SERIES, i64::try_from(number).unwrap());
+        let labels = json!({
+            "alertname": name(index), "service": format!("service-{}", index % 200),
+            "instance": format!("host-{}:9100", index / 4), "severity": "warning",
+        });
+        match since[index] {
+            Some(from) if dice.roll(3) == 0 => resent(at, &labels, from),
+            Some(from) => {
+                since[index] = None;
+                over(at, &labels, from)
+            }
+            None => {
+                since[index] = Some(at);
+                line(at, &labels)
+            }
+        }
+    };
+    (0..count).map(event).collect()
+}
