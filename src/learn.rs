@@ -32,9 +32,12 @@ pub fn recurrences<'a>(
     let incidents_min = usize::try_from(detection.incidents_min.max(2)).unwrap_or(usize::MAX);
     let tolerance = detection.tolerance_thousandths.map(|it| f64::from(it) / 1000.0);
     let limits = Limits { incidents_min, tolerance };
-    let mut found: Vec<_> = clusters::find(&corpus, &limits)
+    // Counted once: there are hundreds of groups, and each is compared with all the others.
+    let everywhere = clusters::counts_everywhere(&corpus);
+    let known = (&corpus, &everywhere);
+    let mut found: Vec<_> = clusters::find(&corpus, &everywhere, &limits)
         .iter()
-        .filter_map(|cluster| verdict::recurrence(&corpus, cluster, incidents_min, now))
+        .filter_map(|cluster| verdict::recurrence(known, cluster, incidents_min, now))
         .collect();
     found.sort_by(|a, b| {
         let order = |it: &Recurrence| Reverse(it.incidents.len());

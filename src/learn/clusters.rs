@@ -92,16 +92,16 @@ impl Cluster {
 }
 
 /// Finds the groups, in order of their first signature.
-pub(super) fn find(corpus: &Corpus<'_>, limits: &Limits) -> Vec<Cluster> {
+pub(super) fn find(
+    corpus: &Corpus<'_>,
+    everywhere: &TokenCounts<'_>,
+    limits: &Limits,
+) -> Vec<Cluster> {
     let vectors = Vectors::of(corpus);
     let all: Vec<_> = (0..vectors.len()).collect();
     let tolerance = limits.tolerance.unwrap_or_else(|| tolerance_of(&vectors));
-    let search = Search {
-        vectors: &vectors,
-        everywhere: token_counts(corpus, &all),
-        corpus,
-        incidents_min: limits.incidents_min,
-    };
+    let search =
+        Search { vectors: &vectors, everywhere, corpus, incidents_min: limits.incidents_min };
     let mut clusters = Vec::new();
     // Groups to look at, each with the tolerance that made it.
     let mut waiting = search.groups(&all, tolerance);
@@ -122,7 +122,7 @@ struct Search<'a> {
     corpus: &'a Corpus<'a>,
     vectors: &'a Vectors,
     /// How many incidents have each token.
-    everywhere: BTreeMap<&'a Token, usize>,
+    everywhere: &'a TokenCounts<'a>,
     incidents_min: usize,
 }
 
@@ -241,11 +241,17 @@ impl Search<'_> {
     }
 }
 
+/// How many incidents have each token.
+pub(super) type TokenCounts<'a> = BTreeMap<&'a Token, usize>;
+
+/// How many incidents of all signatures have each token.
+pub(super) fn counts_everywhere<'a>(corpus: &'a Corpus<'_>) -> TokenCounts<'a> {
+    let all: Vec<_> = (0..corpus.signatures.len()).collect();
+    token_counts(corpus, &all)
+}
+
 /// How many incidents of some signatures have each token.
-pub(super) fn token_counts<'a>(
-    corpus: &'a Corpus<'_>,
-    signatures: &[usize],
-) -> BTreeMap<&'a Token, usize> {
+fn token_counts<'a>(corpus: &'a Corpus<'_>, signatures: &[usize]) -> TokenCounts<'a> {
     let mut counts = BTreeMap::new();
     for signature in signatures.iter().filter_map(|it| corpus.signatures.get(*it)) {
         for token in &signature.tokens {

@@ -1,7 +1,7 @@
 //! What to say of a group: its name, its rhythm, how sure it is, and why its members belong
 //! together.
 
-use super::clusters::{Cluster, Hosts, token_counts};
+use super::clusters::{Cluster, Hosts, TokenCounts};
 use super::features::{Corpus, Token, mask};
 use super::rhythm::{self, Period, most};
 use super::vectors::number;
@@ -17,7 +17,7 @@ const SERVICES_MAX: usize = 3;
 
 /// Describes a group; `None` when it did not come back often enough.
 pub(super) fn recurrence(
-    corpus: &Corpus<'_>,
+    (corpus, everywhere): (&Corpus<'_>, &TokenCounts<'_>),
     cluster: &Cluster,
     occurrences_min: usize,
     now: Timestamp,
@@ -38,7 +38,7 @@ pub(super) fn recurrence(
     }
     let (first_seen, last_seen) = (*times.first()?, *times.last()?);
     let period = rhythm::period(&occurrences);
-    let mut why = shared_traits(corpus, cluster, members.len());
+    let mut why = shared_traits((corpus, everywhere), cluster, members.len());
     if let Hosts::Only(host) = &cluster.hosts {
         why.push(format!("all {} are on {host}, which has far more than its share", members.len()));
     }
@@ -88,7 +88,11 @@ fn title(members: &[&Incident], hosts: &Hosts) -> String {
 }
 
 /// The traits that most members have and most others have not, with figures.
-fn shared_traits(corpus: &Corpus<'_>, cluster: &Cluster, size: usize) -> Vec<String> {
+fn shared_traits(
+    (corpus, everywhere): (&Corpus<'_>, &TokenCounts<'_>),
+    cluster: &Cluster,
+    size: usize,
+) -> Vec<String> {
     let mut inside = std::collections::BTreeMap::new();
     for signature in cluster.signatures.iter().filter_map(|it| corpus.signatures.get(*it)) {
         let members = cluster.members(signature).count();
@@ -96,8 +100,6 @@ fn shared_traits(corpus: &Corpus<'_>, cluster: &Cluster, size: usize) -> Vec<Str
             *inside.entry(token).or_default() += members;
         }
     }
-    let all: Vec<_> = (0..corpus.signatures.len()).collect();
-    let everywhere = token_counts(corpus, &all);
     let others = corpus.incident_count().saturating_sub(size);
     let percent_elsewhere = |token: &Token, count: usize| {
         let elsewhere = everywhere.get(token).copied().unwrap_or_default().saturating_sub(count);
