@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// So many points join an alert to an incident.
 const ENOUGH: u64 = 270;
 /// So many more where the incident has one alert only, and may be an accident itself.
-const ENOUGH_OF_ONE: u64 = 100;
+const ENOUGH_OF_ONE: u64 = 160;
 /// What a piece of information counts beside an alert, in a thousand.
 const INFO_SHARE: u64 = 700;
 /// A cause may be told of so many seconds after the first of its effects.

@@ -1,9 +1,10 @@
 //! What was learned about alerts of a name: how often they come in company, and bring some along.
 //!
 //! An alert is in company if it begins shortly after another one in a place that a fault may have
-//! come from. How often that happens by chance is learned from as many looks at places drawn by lot at
-//! the same moments: a control group, as in a case-control study. From both follows how likely it is
-//! that an alert of that name, when it comes in company, was caused by it (Bayes' rule).
+//! come from. How often that happens by chance is learned from looks at places drawn by lot, one for
+//! each minute that passes, since what comes by chance comes at any time: a control group, as in a
+//! case-control study. From both follows how likely it is that an alert of that name, when it comes in
+//! company, was caused by it (Bayes' rule).
 
 use super::evidence::in_other_worlds;
 use super::place::{Place, Places, ways_to};
@@ -28,8 +29,8 @@ const ONE: u64 = 1_000_000;
 const UNKNOWN_PPM: u64 = 900_000;
 const UNKNOWN_WEIGHT: u64 = 2;
 /// The share of company by chance while nothing is known, and its weight.
-const CHANCE_PPM: u64 = 100_000;
-const CHANCE_WEIGHT: u64 = 10;
+const CHANCE_PPM: u64 = 300_000;
+const CHANCE_WEIGHT: u64 = 60;
 
 /// What was learned about the alerts of one name and severity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,13 +56,22 @@ pub struct Chance {
     pub hits: u32,
     /// When the counts were last halved.
     pub halved_at: Option<Timestamp>,
+    /// When one last looked.
+    #[serde(default)]
+    pub looked_at: Option<Timestamp>,
 }
 
 impl Chance {
+    /// How many looks are due: one for each minute, a day of them at most.
+    fn due(&self, now: Timestamp) -> u32 {
+        let minutes = self.looked_at.map_or(1, |it| seconds_between(it, now) / 60);
+        u32::try_from(minutes.min(24 * 60)).unwrap_or(0)
+    }
+
     /// The share of looks that found company, in millionths.
     pub(in crate::domain) fn ppm(&self) -> u64 {
         let hits = u64::from(self.hits) * ONE + CHANCE_PPM * CHANCE_WEIGHT;
-        (hits / (u64::from(self.looks) + CHANCE_WEIGHT)).min(ONE * 9 / 10)
+        (hits / (u64::from(self.looks) + CHANCE_WEIGHT)).clamp(CHANCE_PPM, ONE * 9 / 10)
     }
 }
 
@@ -112,19 +122,7 @@ impl State {
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
         let name = experience_name(&alert.labels);
         let company = self.company(now, fingerprint, places);
-        let control = self.drawn_by_lot(now, fingerprint, places);
-        let hit = control.map(|it| !self.company(now, fingerprint, &it).is_empty());
-        if let Some(hit) = hit {
-            let chance = &mut self.memory.chance;
-            let since = *chance.halved_at.get_or_insert(now);
-            if seconds_between(since, now) >= HALF_LIFE_SECONDS {
-                (chance.looks, chance.hits) = (chance.looks / 2, chance.hits / 2);
-                chance.halved_at = Some(now);
-            }
-            chance.looks = chance.looks.saturating_add(1);
-            chance.hits = chance.hits.saturating_add(u32::from(hit));
-            self.changes.objects.insert(ObjectKey::Memory);
-        }
+        self.look_for_chance(now, fingerprint, places);
         if let Some(known) = self.experience(now, &name) {
             known.began = known.began.saturating_add(1);
             known.followed = known.followed.saturating_add(u32::from(!company.is_empty()));
@@ -139,6 +137,27 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Looks whether a place drawn by lot is in company. In the minutes before, in which nothing began,
+    /// nothing would have been.
+    fn look_for_chance(&mut self, now: Timestamp, fingerprint: Fingerprint, places: &Places) {
+        let due = self.memory.chance.due(now);
+        if due == 0 {
+            return;
+        }
+        let Some(control) = self.drawn_by_lot(now, fingerprint, places) else { return };
+        let is_hit = !self.company(now, fingerprint, &control).is_empty();
+        let chance = &mut self.memory.chance;
+        let since = *chance.halved_at.get_or_insert(now);
+        if seconds_between(since, now) >= HALF_LIFE_SECONDS {
+            (chance.looks, chance.hits) = (chance.looks / 2, chance.hits / 2);
+            chance.halved_at = Some(now);
+        }
+        chance.looked_at = Some(now);
+        chance.looks = chance.looks.saturating_add(due);
+        chance.hits = chance.hits.saturating_add(u32::from(is_hit));
+        self.changes.objects.insert(ObjectKey::Memory);
     }
 
     /// The experience of a name, to be changed; `None` if there is no room for another name.
