@@ -82,8 +82,9 @@ impl State {
             _ => service,
         };
         let host = host.or_else(|| guess.host.map(|it| Place::Host(it.to_owned())));
+        // Whole organisations put one `dc` on all that they have; only the catalog knows what is a zone.
         let told = ZONE_LABELS.iter().find_map(|it| labels.get(it));
-        let zone = told.or_else(|| match &host {
+        let zone = told.filter(|it| catalog.has_zone(it)).or_else(|| match &host {
             Some(Place::Item(it)) => catalog.zone(*it),
             _ => None,
         });

@@ -5,6 +5,7 @@ use super::graph::Graph;
 use super::names::Names;
 use super::{Item, ItemId, ItemKind, Relation};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeSet;
 
 /// The items that are known, sorted by name, and how they are related.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Catalog {
     pub(super) graph: Graph,
     pub(super) names: Names,
     pub(super) matched: Matched,
+    /// The zones that items stand in.
+    zones: BTreeSet<String>,
 }
 
 impl Catalog {
@@ -46,7 +49,8 @@ impl Catalog {
         let graph = Graph::new(&items, &relations);
         let names = Names::new(&items);
         let matched = Matched::new(&items);
-        Self { items, relations, graph, names, matched }
+        let zones = items.iter().filter_map(Item::zone).map(str::to_owned).collect();
+        Self { items, relations, graph, names, matched, zones }
     }
 
     /// Whether no item is known.
@@ -148,6 +152,11 @@ impl Catalog {
             let first = zones.next()??;
             zones.all(|it| it == Some(first)).then_some(first)
         })
+    }
+
+    /// Whether some item stands in a zone of that name.
+    pub fn has_zone(&self, name: &str) -> bool {
+        self.zones.contains(name)
     }
 
     /// Whether an item is a machine.
