@@ -328,7 +328,7 @@ pub(super) const STRANGERS: &[&str] = &[
     "workspace",
 ];
 
-/// Words that a key without any separator may be made of, for [`split_compound`].
+/// Words that a key without any separator may be made of, taken apart.
 pub(super) const PARTS: &[&str] = &[
     "account",
     "ack",
