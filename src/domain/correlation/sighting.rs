@@ -34,6 +34,9 @@ pub(in crate::domain) struct Sightings {
 /// So many incidents are looked at in one place, the latest first.
 const LOOKED_AT_MAX: usize = 8;
 
+/// Up to so many places each new one is a reason to look for causes again.
+const CAUSES_EACH_TIME: usize = 32;
+
 impl Sightings {
     /// The incidents that were seen at a place, the latest first, and not more than some.
     pub(in crate::domain) fn at(&self, place: &Place) -> impl Iterator<Item = &Sighting> {
@@ -103,7 +106,9 @@ impl State {
             let seen = Sighting { incident, first_at: at, at, alert: fingerprint, is_primary };
             is_new |= self.sightings.add(place, seen);
         }
-        if is_new {
+        // Of a storm the causes are looked for each time that it has become twice as wide.
+        let width = self.sightings.of_incident.get(&incident).map_or(0, BTreeSet::len);
+        if is_new && (width <= CAUSES_EACH_TIME || width.is_power_of_two()) {
             self.causes_wanted.insert(incident);
         }
     }
