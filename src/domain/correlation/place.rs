@@ -1,7 +1,7 @@
 //! Where an alert speaks of, and by which ways a fault there and one elsewhere are related.
 
 use crate::domain::State;
-use crate::domain::item::{Bindings, Catalog, ItemId};
+use crate::domain::item::{Bindings, Catalog, Guess, ItemId};
 use crate::domain::label::Labels;
 use serde::{Deserialize, Serialize};
 
@@ -72,10 +72,11 @@ impl State {
     pub(in crate::domain) fn places(&self, labels: &Labels) -> Places {
         let catalog = &*self.rules.catalog;
         let bindings = catalog.bind(labels);
-        let guess = Bindings::guess(labels);
         let item = |it: ItemId| Place::Item(it);
         let service = bindings.service().map(|it| item(it.item));
         let host = bindings.host().map(|it| item(it.item));
+        // Nothing is guessed where the machine is known.
+        let guess = if host.is_none() { Bindings::guess(labels) } else { Guess::default() };
         // An alert about a machine that is known is not about the job that watches machines.
         let service = match (&service, &host) {
             (None, None) => guess.service.map(|it| Place::Service(it.to_owned())),
