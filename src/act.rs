@@ -104,6 +104,10 @@ impl Performer {
                             http::call(client, &self.shared.http_allow, &call, &planned.key);
                         within(timeout, stop, exchange).await
                     }
+                    Action::Wait { .. } | Action::Set { .. } | Action::Notify { .. } => outcome(
+                        OutcomeKind::Failed,
+                        format!("`{}` is not done here", action.as_str()),
+                    ),
                 }
             }
             Effect::StopStep { step } => {

@@ -32,6 +32,7 @@ mod silence;
 mod source;
 mod step;
 mod time_interval;
+mod verify;
 mod watch;
 mod watched;
 mod yaml;
@@ -44,7 +45,7 @@ pub use code::Code;
 pub use import::{ImportNote, Imported, import_alertmanager};
 pub use rule_test::{
     ExpectedAlert, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident, ExpectedNotification,
-    RuleTest, TestExpectation, TestFact, TestInput,
+    RuleTest, TestDeed, TestExpectation, TestFact, TestInput,
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};

@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
 use crate::domain::State as Domain;
-use crate::domain::execution::ExecutionState;
+use crate::domain::execution::{Execution, ExecutionState};
 use crate::domain::heartbeat::HeartbeatState;
 use crate::domain::notification::{Notification, NotificationState};
 use crate::domain::rules::Mode;
@@ -158,12 +158,15 @@ fn runbooks(state: &Domain) -> Examined {
         let detail = format!("stopped by {} at {:.0}: {}", stop.by, stop.at, stop.reason);
         return Examined::warning("runbooks", detail, "`watchkeeper runbook resume-all`");
     }
-    let unknown = state.executions.values().filter(|it| it.state == ExecutionState::Unknown);
-    let names: Vec<String> = unknown.map(|it| it.id.to_string()).collect();
+    let waits =
+        |it: &&Execution| matches!(it.state, ExecutionState::Unknown | ExecutionState::Stuck);
+    let names: Vec<String> =
+        state.executions.values().filter(waits).map(|it| it.id.to_string()).collect();
     if names.is_empty() {
         return Examined::good("runbooks", "none waits for somebody to look what was done");
     }
-    let detail = format!("whether a step was done is not known: {}", named(names.into_iter()));
+    let detail =
+        format!("whether a step was done, or undone, is not known: {}", named(names.into_iter()));
     Examined::bad("runbooks", detail, "look, then `watchkeeper runbook abort`")
 }
 

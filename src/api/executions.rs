@@ -7,7 +7,7 @@ use super::input::{Input, Params, ReasonBody, page_limit, parse_id, parse_words}
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
 use crate::domain::event::Command;
-use crate::domain::execution::{Execution, ExecutionId, ExecutionState, StepRun, StepState};
+use crate::domain::execution::{Execution, ExecutionId, ExecutionState, Part, StepRun, StepState};
 use crate::domain::incident::IncidentId;
 use crate::domain::rules::{Action, RunbookMode};
 use crate::store::Kind;
@@ -85,6 +85,8 @@ pub(super) struct ExecutionView {
 #[derive(Clone, Debug, Serialize)]
 struct StepView {
     id: String,
+    part: Part,
+    kind: Option<&'static str>,
     state: StepState,
     argv: Option<Vec<String>>,
     method: Option<String>,
@@ -123,18 +125,17 @@ pub(super) fn view(execution: &Execution) -> ExecutionView {
 }
 
 fn step(step: &StepRun) -> StepView {
-    let (argv, method, url) = match &step.action {
-        Some(Action::Command { argv }) => (Some(argv.clone()), None, None),
-        // Headers and body may hold secrets, so they are not shown.
-        Some(Action::Http { method, url, .. }) => (None, Some(method.clone()), Some(url.clone())),
-        None => (None, None, None),
-    };
+    let action = step.action.as_ref();
+    // Headers and body may hold secrets, so they are not shown.
+    let request = action.and_then(Action::request);
     StepView {
         id: step.id.clone(),
+        part: step.part,
+        kind: action.map(Action::as_str),
         state: step.state,
-        argv,
-        method,
-        url,
+        argv: action.and_then(Action::argv).map(<[String]>::to_vec),
+        method: request.map(|(method, _)| method.to_owned()),
+        url: request.map(|(_, url)| url.to_owned()),
         attempts: step.attempts,
         exit_code: step.exit_code,
         detail: step.detail.clone(),
@@ -155,26 +156,12 @@ struct ListQuery {
     limit: Option<usize>,
 }
 
-const STATES: [ExecutionState; 12] = [
-    ExecutionState::Proposed,
-    ExecutionState::WaitingApproval,
-    ExecutionState::Running,
-    ExecutionState::Verifying,
-    ExecutionState::Succeeded,
-    ExecutionState::Ineffective,
-    ExecutionState::Failed,
-    ExecutionState::Blocked,
-    ExecutionState::Denied,
-    ExecutionState::Aborted,
-    ExecutionState::Unknown,
-    ExecutionState::WouldRun,
-];
-
 async fn list(
     State(context): State<Context>,
     Params(query): Params<ListQuery>,
 ) -> Result<Json<Page<ExecutionView>>, ApiError> {
-    let states = parse_words(query.state.as_deref(), &STATES.map(|it| (it.as_str(), it)))?;
+    let states =
+        parse_words(query.state.as_deref(), &ExecutionState::ALL.map(|it| (it.as_str(), it)))?;
     let incident = query.incident.as_deref().map(parse_id::<IncidentId>).transpose()?;
     let limit = page_limit(query.limit)?;
     let cursor = query.cursor.as_deref().map(parse_id::<ExecutionId>).transpose()?;

@@ -9,7 +9,7 @@ use super::routes::{Answer, Operation};
 use crate::config::Role;
 use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
-use crate::domain::rules::{Action, Idempotency, Runbook, RunbookMode, Step};
+use crate::domain::rules::{Idempotency, Runbook, RunbookMode, Step};
 use crate::domain::{Accepted, ObjectKey, Stop};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -71,6 +71,7 @@ struct RunbookView {
     runs_max: u32,
     runs_per_seconds: u32,
     steps: Vec<StepView>,
+    always: Vec<StepView>,
     verify: bool,
     file: String,
     line: u32,
@@ -93,12 +94,17 @@ struct ParameterView {
 #[derive(Clone, Debug, Serialize)]
 struct StepView {
     id: String,
+    kind: &'static str,
     argv: Option<Vec<String>>,
     method: Option<String>,
     url: Option<String>,
     timeout_seconds: u32,
     attempts: u32,
     idempotency: Idempotency,
+    #[serde(rename = "if")]
+    condition: String,
+    continue_on_error: bool,
+    undo: bool,
 }
 
 fn view(runbook: &Runbook) -> RunbookView {
@@ -123,6 +129,7 @@ fn view(runbook: &Runbook) -> RunbookView {
         runs_max: runbook.guards.runs_max,
         runs_per_seconds: runbook.guards.runs_per_seconds,
         steps: runbook.steps.iter().map(step).collect(),
+        always: runbook.always.iter().map(step).collect(),
         verify: runbook.verify.is_some(),
         file: runbook.rule.file.clone(),
         line: runbook.rule.line,
@@ -130,18 +137,19 @@ fn view(runbook: &Runbook) -> RunbookView {
 }
 
 fn step(step: &Step) -> StepView {
-    let (argv, method, url) = match &step.action {
-        Action::Command { argv } => (Some(argv.clone()), None, None),
-        Action::Http { method, url, .. } => (None, Some(method.clone()), Some(url.clone())),
-    };
+    let request = step.action.request();
     StepView {
         id: step.id.clone(),
-        argv,
-        method,
-        url,
+        kind: step.action.as_str(),
+        argv: step.action.argv().map(<[String]>::to_vec),
+        method: request.map(|(method, _)| method.to_owned()),
+        url: request.map(|(_, url)| url.to_owned()),
         timeout_seconds: step.timeout_seconds,
         attempts: step.attempts,
         idempotency: step.idempotency,
+        condition: step.condition.clone(),
+        continue_on_error: step.continue_on_error,
+        undo: step.undo.is_some(),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::domain::alert::{Alert, AlertState, Decision, Disposition, Grouping, R
 use crate::domain::change::{Change, ChangeId, ReceivedChange};
 use crate::domain::event::CorrelationDomain;
 use crate::domain::execution::{
-    Blocked, Context, Execution, ExecutionId, ExecutionState, StepRun, StepState,
+    Blocked, Context, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState,
 };
 use crate::domain::incident::{
     Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry,
@@ -202,14 +202,11 @@ pub(super) fn runbook() -> Runbook {
         lock: Some("{{ parameters.unit }}".to_owned()),
         guards: Guards::default(),
         steps: vec![Step {
-            id: "restart".to_owned(),
-            action: command(),
-            timeout_seconds: 60,
-            attempts: 1,
-            backoff_seconds: 1,
             idempotency: Idempotency::Idempotent,
+            ..Step::new("restart", command())
         }],
-        verify: Some(Verify { settle_seconds: 1, within_seconds: 60, alerts_resolved: true }),
+        always: vec![Step::new("tidy", command())],
+        verify: Some(Verify { within_seconds: 60, alerts_resolved: true, ..Verify::default() }),
     }
 }
 
@@ -220,11 +217,13 @@ fn command() -> Action {
 pub(super) fn execution() -> Execution {
     let step = StepRun {
         id: "restart".to_owned(),
+        part: Part::Step,
         state: StepState::Succeeded,
         action: Some(command()),
         attempts: 1,
         effect: None,
         retry_at: Some(at(2)),
+        looking: false,
         output_tail: "done".to_owned(),
         detail: "exit code 0".to_owned(),
         exit_code: Some(0),
@@ -259,6 +258,9 @@ pub(super) fn execution() -> Execution {
         started_at: Some(at(1)),
         ended_at: Some(at(2)),
         steps_done_at: Some(at(2)),
+        look_at: None,
+        holding_since: None,
+        ending: None,
         alerts_resolved: false,
         why: "a guard held it back".to_owned(),
     }

@@ -1,18 +1,20 @@
 //! The command `test`: runs the tests written in rule files, under a virtual clock.
 //!
-//! Nothing is performed: every step of a runbook and every delivery counts as done at once.
+//! Nothing is performed: every delivery counts as done at once, and so does every step
+//! of a runbook of which the test does not say something else.
 
+mod deeds;
 mod input;
 
 use super::check;
 use super::output;
 use super::virtual_watch::{VirtualWatch, Witness};
 use crate::config::{
-    self, ExpectedAlert, ExpectedHeartbeat, ExpectedIncident, ExpectedNotification, RuleTest,
-    TestExpectation, TestFact, TestInput,
+    self, ExpectedAlert, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident,
+    ExpectedNotification, RuleTest, TestDeed, TestExpectation, TestFact, TestInput,
 };
 use crate::domain::alert::Alert;
-use crate::domain::effect::Effect;
+use crate::domain::effect::{Effect, Outcome, PlannedEffect};
 use crate::domain::event::{AlertBatch, ChangeBatch, Command, Ends, Event, ReceivedAlert};
 use crate::domain::execution::{Execution, ExecutionId};
 use crate::domain::heartbeat::Failure;
@@ -73,6 +75,7 @@ pub fn run_tests(rules: &RuleSet, tests: &[RuleTest]) -> Vec<TestOutcome> {
 fn run_test(rules: &RuleSet, test: &RuleTest) -> TestOutcome {
     let mut world = World::default();
     world.watch.now = test.start;
+    world.seen.deeds.clone_from(&test.deeds);
     world.apply(&Event::RulesLoaded(Arc::new(rules.clone())));
     let (mut failures, mut taken, mut told) = (Vec::new(), Vec::new(), Vec::new());
     let mut input = test.input.iter().peekable();
@@ -129,6 +132,8 @@ struct Seen {
     closed_executions: BTreeMap<ExecutionId, Execution>,
     /// What receivers were told: the occasion, the receiver, the incident.
     told: Vec<(Occasion, String, Option<IncidentId>)>,
+    /// What comes of steps from now on.
+    deeds: Vec<TestDeed>,
 }
 
 impl Witness for Seen {
@@ -145,6 +150,11 @@ impl Witness for Seen {
             | Closed::Noise(_)
             | Closed::Heartbeat(_) => {}
         }
+    }
+
+    fn outcome(&mut self, watch: &VirtualWatch, planned: &PlannedEffect) -> Option<Outcome> {
+        let Effect::RunStep { execution, .. } = &planned.effect else { return None };
+        deeds::outcome(&mut self.deeds, watch.state.executions.get(execution)?, &planned.key)
     }
 
     fn consequences(&mut self, _: &VirtualWatch, effect: &Effect) -> Vec<Event> {
@@ -181,6 +191,9 @@ impl World {
                 source: input.source.as_str().into(),
                 changes: vec![change.as_ref().clone()],
             }),
+            TestFact::Orders(command) => {
+                Event::CommandGiven { by: "test".to_owned(), command: command.as_ref().clone() }
+            }
             TestFact::Pings(ping) => Event::HeartbeatPinged(ping.clone()),
             TestFact::Gap(seconds) => {
                 self.watch.now = later(self.watch.now, i64::from(*seconds));
@@ -210,29 +223,25 @@ impl World {
         if expected.incidents_exact && failures.is_empty() && !rest.is_empty() {
             failures.push(format!("more incidents than expected; there are: {}", self.incidents()));
         }
-        for wanted in &expected.executions {
-            let mut all =
-                self.seen.closed_executions.values().chain(self.watch.state.executions.values());
-            let found = all.any(|it| {
-                it.runbook.rule.name == wanted.runbook
-                    && wanted.state.is_none_or(|state| state == it.state)
-                    && (wanted.blocked_by.is_none() || wanted.blocked_by == guard_of(it))
-            });
-            if !found {
-                let state = wanted.state.map_or("", |it| it.as_str());
-                let guard = wanted.blocked_by.iter().map(|it| format!(" blocked by {it}"));
-                let state = format!("{state}{}", guard.collect::<String>());
-                failures.push(format!(
-                    "runbook {} has no execution {state}; there are: {}",
-                    wanted.runbook,
-                    self.executions()
-                ));
-            }
-        }
+        failures.extend(expected.executions.iter().filter_map(|it| self.compare_execution(it)));
         failures.extend(expected.alerts.iter().filter_map(|it| self.compare_alert(it)));
         failures.extend(expected.notifications.as_ref().and_then(|it| self.compare_told(it)));
         failures.extend(expected.heartbeats.iter().filter_map(|it| self.compare_heartbeat(it)));
         failures
+    }
+
+    fn compare_execution(&self, wanted: &ExpectedExecution) -> Option<String> {
+        let mut all = self.all_executions();
+        if all.any(|it| deeds::fits(wanted, it)) {
+            return None;
+        }
+        let there = list(self.all_executions().map(deeds::shown));
+        let (runbook, wanted) = (&wanted.runbook, deeds::wanted(wanted));
+        Some(format!("runbook {runbook} has no execution {wanted}; there are: {there}"))
+    }
+
+    fn all_executions(&self) -> impl Iterator<Item = &Execution> {
+        self.seen.closed_executions.values().chain(self.watch.state.executions.values())
     }
 
     fn compare_told(&self, wanted: &[ExpectedNotification]) -> Option<String> {
@@ -308,16 +317,6 @@ impl World {
             )
         }))
     }
-
-    fn executions(&self) -> String {
-        let all = self.seen.closed_executions.values().chain(self.watch.state.executions.values());
-        list(all.map(|it| format!("{} {} ({})", it.runbook.rule.name, it.state.as_str(), it.why)))
-    }
-}
-
-/// The guard that held an execution back.
-fn guard_of(execution: &Execution) -> Option<String> {
-    execution.blocked_by.as_ref().map(|it| it.guard.clone())
 }
 
 /// What holds an alert back, by name.

@@ -26,6 +26,11 @@ pub(super) trait Witness {
     /// Something left the state.
     fn saw_closed(&mut self, watch: &VirtualWatch, closed: Closed);
 
+    /// What comes of a deed; `None` = it counts as done.
+    fn outcome(&mut self, _: &VirtualWatch, _: &PlannedEffect) -> Option<Outcome> {
+        None
+    }
+
     /// What follows from a deed beside its result.
     fn consequences(&mut self, watch: &VirtualWatch, effect: &Effect) -> Vec<Event>;
 }
@@ -37,7 +42,8 @@ impl VirtualWatch {
         for _ in 0..TURNS_MAX {
             let Some(planned) = effects.pop_front() else { break };
             let mut results = witness.consequences(self, &planned.effect);
-            let outcome = done(&planned.effect);
+            let outcome = witness.outcome(self, &planned);
+            let outcome = outcome.unwrap_or_else(|| done(&planned.effect));
             results.push(Event::EffectFinished { key: planned.key, outcome });
             for result in &results {
                 effects.extend(self.turn(result, witness));

@@ -17,6 +17,7 @@ const FUEL: u64 = 10_000;
 const FUNCTIONS: [&str; 5] = ["range", "dict", "debug", "namespace", "loop"];
 
 /// What a template may name.
+#[derive(Clone)]
 pub(super) struct Names {
     /// The words that stand at the front: `labels`, `incident`, …
     pub(super) roots: &'static [&'static str],

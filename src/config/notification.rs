@@ -75,7 +75,17 @@ fn occasions(reader: &mut Reader<'_>, node: &Node) -> Vec<Occasion> {
     if items.is_empty() {
         reader.report(node.place, Code::BadValue, "a route on no occasion sends nothing");
     }
-    items.iter().filter_map(|it| occasion(reader, it)).collect()
+    let mut occasions = Vec::new();
+    for item in items {
+        match occasion(reader, item) {
+            Some(Occasion::RunbookNote) => {
+                let message = "the step of a runbook names its receiver, and no route tells it";
+                reader.report(item.place, Code::BadValue, message);
+            }
+            found => occasions.extend(found),
+        }
+    }
+    occasions
 }
 
 /// What can be told.
@@ -90,6 +100,8 @@ pub(super) fn occasion(reader: &mut Reader<'_>, node: &Node) -> Option<Occasion>
         Occasion::ApprovalNeeded,
         Occasion::ProblemProposed,
         Occasion::SilenceExpiring,
+        Occasion::Escalated,
+        Occasion::RunbookNote,
     ]
     .map(|it| (it.as_str(), it));
     reader.word(node, &words)

@@ -1,6 +1,9 @@
 //! `tests:`: what users expect of their rules, to be run under a virtual clock.
 
 mod change;
+mod deed;
+
+pub use deed::{ExpectedExecution, TestDeed};
 
 use super::code::Code;
 use super::fields::Fields;
@@ -10,7 +13,7 @@ use super::reader::Reader;
 use super::yaml::{Node, Place, Value};
 use crate::domain::alert::Disposition;
 use crate::domain::change::ReceivedChange;
-use crate::domain::execution::ExecutionState;
+use crate::domain::event::Command;
 use crate::domain::heartbeat::{HeartbeatPing, HeartbeatState, Signal};
 use crate::domain::incident::{IncidentId, IncidentState, Priority, Severity};
 use crate::domain::label::Labels;
@@ -28,6 +31,8 @@ pub struct RuleTest {
     pub start: Timestamp,
     /// What happens, in order of time.
     pub input: Vec<TestInput>,
+    /// What comes of steps; those that are not listed succeed.
+    pub deeds: Vec<TestDeed>,
     /// What must be true, in order of time.
     pub expect: Vec<TestExpectation>,
 }
@@ -56,6 +61,8 @@ pub enum TestFact {
     Changes(Box<ReceivedChange>),
     /// A heartbeat is pinged.
     Pings(HeartbeatPing),
+    /// Somebody gives an order about runbooks.
+    Orders(Box<Command>),
     /// Nobody watches for so many seconds: the daemon is down.
     Gap(u32),
 }
@@ -98,17 +105,6 @@ pub struct ExpectedIncident {
     pub priority: Option<Priority>,
     /// Where its SLA clocks are.
     pub sla: Vec<(TargetKind, ClockState)>,
-}
-
-/// An execution in a test; what is `None` may be anything.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExpectedExecution {
-    /// The runbook's name.
-    pub runbook: String,
-    /// Where it is.
-    pub state: Option<ExecutionState>,
-    /// The guard that held it back.
-    pub blocked_by: Option<String>,
 }
 
 /// An alert in a test; what is `None` may be anything.
@@ -156,6 +152,7 @@ pub(super) fn rule_test(reader: &mut Reader<'_>, node: &Node) -> Option<RuleTest
     if let Some(node) = fields.required(reader, "input") {
         input = reader.list(node).iter().filter_map(|it| self::input(reader, it)).collect();
     }
+    let deeds = entries(reader, fields.optional("deeds"), deed::deed);
     let mut expect = Vec::new();
     if let Some(node) = fields.required(reader, "expect") {
         let items = reader.list(node);
@@ -169,13 +166,24 @@ pub(super) fn rule_test(reader: &mut Reader<'_>, node: &Node) -> Option<RuleTest
     // Stable: what is written first happens first.
     input.sort_by_key(|it: &TestInput| it.at_seconds);
     expect.sort_by_key(|it: &TestExpectation| it.at_seconds);
-    Some(RuleTest { rule, start, input, expect })
+    Some(RuleTest { rule, start, input, deeds, expect })
 }
 
 fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
     let mut fields = Fields::open(reader, node)?;
     let at_seconds = fields.required(reader, "at").map_or(0, |it| reader.duration(it));
-    let given = ["alert", "resolve", "acknowledge", "change", "heartbeat", "gap"];
+    let given = [
+        "alert",
+        "resolve",
+        "acknowledge",
+        "change",
+        "heartbeat",
+        "run",
+        "approve",
+        "stop_runbooks",
+        "resume_runbooks",
+        "gap",
+    ];
     let given = given.map(|it| (it, fields.optional(it)));
     let mut given = given.into_iter().filter_map(|(name, node)| Some((name, node?)));
     let fact = match (given.next(), given.next()) {
@@ -192,10 +200,14 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
             change::change(reader, node).map(|it| TestFact::Changes(Box::new(it)))
         }
         (Some(("heartbeat", node)), None) => ping(reader, node).map(TestFact::Pings),
-        (Some((_, node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
+        (Some(("gap", node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
+        (Some((kind, node)), None) => {
+            deed::order(reader, kind, node).map(|it| TestFact::Orders(Box::new(it)))
+        }
         _ => {
             let message = "an input has one of `alert`, `resolve`, `acknowledge`, `change`, \
-                           `heartbeat` and `gap`";
+                           `heartbeat`, `run`, `approve`, `stop_runbooks`, `resume_runbooks` \
+                           and `gap`";
             reader.report(fields.place, Code::MissingField, message);
             None
         }
@@ -272,7 +284,7 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
         line,
         incidents_exact: incidents.is_some(),
         incidents: entries(reader, incidents, incident),
-        executions: entries(reader, executions, execution),
+        executions: entries(reader, executions, deed::execution),
         alerts: entries(reader, alerts, alert),
         notifications: told.map(|it| entries(reader, Some(it), notification)),
         heartbeats: entries(reader, heartbeats, heartbeat),
@@ -328,34 +340,6 @@ fn clocks(reader: &mut Reader<'_>, node: &Node) -> Vec<(TargetKind, ClockState)>
     }
     fields.finish(reader);
     clocks
-}
-
-fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedExecution> {
-    let mut fields = Fields::open(reader, node)?;
-    let states = [
-        ExecutionState::Proposed,
-        ExecutionState::WaitingApproval,
-        ExecutionState::Running,
-        ExecutionState::Verifying,
-        ExecutionState::Succeeded,
-        ExecutionState::Ineffective,
-        ExecutionState::Failed,
-        ExecutionState::Blocked,
-        ExecutionState::Denied,
-        ExecutionState::Aborted,
-        ExecutionState::Unknown,
-        ExecutionState::WouldRun,
-    ]
-    .map(|it| (it.as_str(), it));
-    let mut runbook = String::new();
-    if let Some(node) = fields.required(reader, super::runbook::RUNBOOK) {
-        runbook = reader.text(node);
-        reader.refer(super::runbook::RUNBOOK, &runbook, node.place);
-    }
-    let state = fields.optional("state").and_then(|it| reader.word(it, &states));
-    let blocked_by = fields.optional("blocked_by").map(|it| reader.text(it));
-    fields.finish(reader);
-    Some(ExpectedExecution { runbook, state, blocked_by })
 }
 
 fn notification(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedNotification> {

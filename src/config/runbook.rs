@@ -5,15 +5,13 @@ use super::expression::{Names, check_condition};
 use super::fields::Fields;
 use super::reader::Reader;
 use super::step;
+use super::verify;
 use super::yaml::Node;
-use crate::domain::rules::{
-    Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent, Verify,
-};
+use crate::domain::rules::{Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent};
 use std::collections::BTreeMap;
 
 /// The kind of name that runbooks bear.
 pub(super) const RUNBOOK: &str = "runbook";
-const VERIFY_WITHIN_SECONDS: u32 = 5 * 60;
 
 /// An entry of `runbooks`.
 pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
@@ -26,23 +24,39 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         None => Vec::new(),
     };
     let parameters = match fields.optional("parameters") {
-        Some(node) => parameters(reader, node),
+        Some(node) => values(reader, node, &Names::of(&["labels", "annotations", "incident"])),
         None => BTreeMap::new(),
     };
-    let names = Names {
+    let mut names = Names {
         roots: &["parameters", "labels", "annotations", "incident"],
         parameters: parameters.keys().cloned().collect(),
     };
     let lock = fields.optional("lock").map(|it| reader.template(it, &names));
     let guards = fields.optional("guards").map(|it| guards(reader, it)).unwrap_or_default();
+    let mut ids = Vec::new();
     let steps = match fields.required(reader, "steps") {
-        Some(node) => step::steps(reader, node, &names),
+        Some(node) => step::steps(reader, node, &mut names, &mut ids),
         None => Vec::new(),
     };
-    let verify = fields.optional("verify").and_then(|it| verify(reader, it));
+    let verify = fields.optional("verify").and_then(|it| verify::verify(reader, it, &names));
+    let always = match fields.optional("always") {
+        Some(node) => step::steps(reader, node, &mut names, &mut ids),
+        None => Vec::new(),
+    };
     fields.misplaced(reader, &["cooldown", "max_runs"], "guards");
     fields.finish(reader);
-    Some(Runbook { rule, description, mode, triggers, parameters, lock, guards, steps, verify })
+    Some(Runbook {
+        rule,
+        description,
+        mode,
+        triggers,
+        parameters,
+        lock,
+        guards,
+        steps,
+        always,
+        verify,
+    })
 }
 
 fn mode(reader: &mut Reader<'_>, node: &Node) -> Option<RunbookMode> {
@@ -75,7 +89,12 @@ fn trigger(reader: &mut Reader<'_>, node: &Node) -> Option<Trigger> {
     Some(Trigger { event: event?, matchers, when })
 }
 
-fn parameters(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, Parameter> {
+/// Values by name, each with its pattern.
+pub(super) fn values(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    names: &Names,
+) -> BTreeMap<String, Parameter> {
     let mut parameters = BTreeMap::new();
     for (key, node) in reader.map(node) {
         let is_identifier = key.text.chars().all(|it| it.is_ascii_alphanumeric() || it == '_')
@@ -90,9 +109,8 @@ fn parameters(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, Paramete
         }
         let inside = "value: '{{ labels.NAME }}', pattern: '^[a-z0-9-]+$'";
         let Some(mut fields) = Fields::open_like(reader, node, inside) else { continue };
-        let names = Names::of(&["labels", "annotations", "incident"]);
         let value = match fields.required(reader, "value") {
-            Some(node) => reader.template(node, &names),
+            Some(node) => reader.template(node, names),
             None => String::new(),
         };
         let pattern = match fields.required(reader, "pattern") {
@@ -125,30 +143,4 @@ fn guards(reader: &mut Reader<'_>, node: &Node) -> Guards {
     }
     fields.finish(reader);
     guards
-}
-
-fn verify(reader: &mut Reader<'_>, node: &Node) -> Option<Verify> {
-    let mut fields = Fields::open(reader, node)?;
-    let settle_seconds = fields.optional("settle").map_or(0, |it| reader.duration(it));
-    let within = fields.optional("within");
-    let within_seconds =
-        within.map_or(VERIFY_WITHIN_SECONDS.max(settle_seconds), |it| reader.positive_duration(it));
-    if let Some(node) = within
-        && within_seconds < settle_seconds
-    {
-        let message = "`within` is over before `settle` is, so that nothing can be verified";
-        reader.report(node.place, Code::BadValue, message);
-    }
-    let alerts_resolved = fields.optional("alerts_resolved").map(|it| reader.boolean(it));
-    if alerts_resolved != Some(true) {
-        reader.report_hint(
-            node.place,
-            Code::MissingField,
-            "`verify` checks nothing",
-            "add `alerts_resolved: true`",
-        );
-    }
-    fields.later(reader, "query");
-    fields.finish(reader);
-    Some(Verify { settle_seconds, within_seconds, alerts_resolved: alerts_resolved == Some(true) })
 }

@@ -1,21 +1,35 @@
-//! The steps of a runbook: programs and requests.
+//! The steps of a runbook: what each does, when, how often, and what takes it back.
 
 use super::code::Code;
-use super::expression::Names;
+use super::expression::{Names, check_condition};
 use super::fields::Fields;
-use super::notification::address;
+use super::notification::{RECEIVER, address};
 use super::reader::Reader;
+use super::runbook::values;
 use super::yaml::{Node, Value};
 use crate::domain::rules::{Action, Idempotency, Step};
 use std::collections::BTreeMap;
 
-/// The most steps of a runbook.
+/// The most steps of a runbook, and the most that are always done.
 const STEPS_MAX: usize = 100;
 const TIMEOUT_SECONDS: u32 = 60;
 const BACKOFF_SECONDS: u32 = 1;
+/// What a step can do.
+const KINDS: [&str; 5] = ["command", "http", "wait", "set", "notify"];
+/// What can look and change nothing.
+const LOOKS: [&str; 2] = ["command", "http"];
+/// What a condition may name.
+const CONDITION_ROOTS: [&str; 5] = ["incident", "labels", "annotations", "parameters", "steps"];
+/// What a value that is set may name.
+const SET_ROOTS: [&str; 5] = ["parameters", "labels", "annotations", "incident", "steps"];
 
-/// The `steps` of a runbook.
-pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<Step> {
+/// Reads `steps` or `always`. `ids` are those that are taken; what steps set joins the `names`.
+pub(super) fn steps(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    names: &mut Names,
+    ids: &mut Vec<String>,
+) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let items = reader.short_list(node, STEPS_MAX);
     if items.is_empty() && matches!(node.value, Value::List(_)) {
@@ -26,44 +40,145 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<
         let mut id = String::new();
         if let Some(node) = fields.required(reader, "id") {
             id = reader.filled_text(node);
-            if steps.iter().any(|it| it.id == id) {
+            if id.contains('/') {
+                let message = format!("the id of a step has no `/`: `{id}`");
+                reader.report(node.place, Code::BadName, message);
+            }
+            if ids.contains(&id) {
                 let message = format!("a step of this runbook has this id already: `{id}`");
                 reader.report(node.place, Code::DuplicateName, message);
             }
+            ids.push(id.clone());
         }
-        steps.push(step(reader, fields, id, names));
+        let step = step(reader, fields, &id, names);
+        if let Action::Set { values } = &step.action {
+            names.parameters.extend(values.keys().cloned());
+        }
+        steps.push(step);
     }
     steps
 }
 
-fn step(reader: &mut Reader<'_>, mut fields: Fields<'_>, id: String, names: &Names) -> Step {
-    let command = fields.optional("command");
-    let http = fields.optional("http");
-    let action = match (command, http) {
-        (Some(node), None) => command_action(reader, node, names),
-        (None, Some(node)) => http_action(reader, node, names),
-        _ => {
-            let message = "a step has a `command` or an `http`: one of the two";
-            reader.report(fields.place, Code::MissingField, message);
-            None
+fn step(reader: &mut Reader<'_>, mut fields: Fields<'_>, id: &str, names: &Names) -> Step {
+    let mut step = attempt(reader, &mut fields, id, names);
+    if let Some(node) = fields.optional("if") {
+        step.condition = condition(reader, node);
+    }
+    if let Some(node) = fields.optional("continue_on_error") {
+        step.continue_on_error = reader.boolean(node);
+    }
+    if let Some(node) = fields.optional("look") {
+        step.look = look(reader, node, names);
+        if step.idempotency != Idempotency::CheckThenAct {
+            let message = "a step looks first where it is `idempotency: check_then_act`";
+            reader.report(node.place, Code::BadValue, message);
         }
+    }
+    if let Some(node) = fields.optional("undo")
+        && let Some(mut fields) = Fields::open_like(reader, node, "command: {argv: […]}")
+    {
+        let undo = attempt(reader, &mut fields, id, names);
+        fields.finish(reader);
+        step.undo = Some(Box::new(undo));
+    }
+    fields.optional("description").map(|it| reader.text(it));
+    fields.finish(reader);
+    step
+}
+
+/// What a step and an undo have in common: what is done, how long, how often.
+fn attempt(reader: &mut Reader<'_>, fields: &mut Fields<'_>, id: &str, names: &Names) -> Step {
+    let place = fields.place;
+    let given = KINDS.map(|it| (it, fields.optional(it)));
+    let mut given = given.into_iter().filter_map(|(kind, node)| Some((kind, node?)));
+    let action = if let (Some((kind, node)), None) = (given.next(), given.next()) {
+        action(reader, kind, node, names)
+    } else {
+        let message = format!("a step has one of `{}`", KINDS.join("`, `"));
+        reader.report(place, Code::MissingField, message);
+        None
     };
-    let timeout_seconds =
+    let mut step = Step::new(id, action.unwrap_or(Action::Command { argv: Vec::new() }));
+    step.timeout_seconds =
         fields.optional("timeout").map_or(TIMEOUT_SECONDS, |it| reader.positive_duration(it));
-    let (attempts, backoff_seconds) =
-        fields.optional("retry").map_or((1, BACKOFF_SECONDS), |it| retry(reader, it));
+    let retry_node = fields.optional("retry");
+    (step.attempts, step.backoff_seconds) =
+        retry_node.map_or((1, BACKOFF_SECONDS), |it| retry(reader, it));
     let words = [
         ("idempotent", Idempotency::Idempotent),
         ("check_then_act", Idempotency::CheckThenAct),
         ("once", Idempotency::Once),
     ];
-    let idempotency =
+    step.idempotency =
         fields.optional("idempotency").and_then(|it| reader.word(it, &words)).unwrap_or_default();
-    fields.later(reader, "undo");
-    fields.optional("description").map(|it| reader.text(it));
+    step
+}
+
+fn action(reader: &mut Reader<'_>, kind: &str, node: &Node, names: &Names) -> Option<Action> {
+    match kind {
+        "command" => command_action(reader, node, names),
+        "http" => http_action(reader, node, names, "POST"),
+        "wait" => Some(Action::Wait { seconds: reader.positive_duration(node) }),
+        "set" => {
+            let names = Names { roots: &SET_ROOTS, ..names.clone() };
+            let values = values(reader, node, &names);
+            if let Some(taken) = values.keys().find(|it| names.parameters.contains(*it)) {
+                let message = format!("this runbook has a parameter of this name: `{taken}`");
+                reader.report(node.place, Code::DuplicateName, message);
+            }
+            Some(Action::Set { values })
+        }
+        _ => notify_action(reader, node, names),
+    }
+}
+
+/// What only looks: actions that are meant to change nothing.
+pub(super) fn looks(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+    names: &Names,
+) -> Vec<Action> {
+    let given = LOOKS.map(|it| (it, fields.optional(it)));
+    let given = given.into_iter().filter_map(|(kind, node)| Some((kind, node?)));
+    let read = |(kind, node): (&str, &Node)| match kind {
+        "http" => http_action(reader, node, names, "GET"),
+        _ => action(reader, kind, node, names),
+    };
+    given.filter_map(read).collect()
+}
+
+/// The one look of a step.
+fn look(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {
+    let mut fields = Fields::open_like(reader, node, "command: {argv: […]}")?;
+    let mut looks = looks(reader, &mut fields, names);
+    if looks.len() != 1 {
+        let message = format!("a look has one of `{}`", LOOKS.join("`, `"));
+        reader.report(fields.place, Code::MissingField, message);
+    }
     fields.finish(reader);
-    let action = action.unwrap_or(Action::Command { argv: Vec::new() });
-    Step { id, action, timeout_seconds, attempts, backoff_seconds, idempotency }
+    looks.pop()
+}
+
+fn condition(reader: &mut Reader<'_>, node: &Node) -> String {
+    let text = reader.filled_text(node);
+    if !text.is_empty()
+        && let Err((message, hint)) = check_condition(&text, &CONDITION_ROOTS)
+    {
+        reader.report_at((reader.current, node.place), Code::BadCondition, &message, hint);
+    }
+    text
+}
+
+fn notify_action(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {
+    let mut fields = Fields::open_like(reader, node, "receiver: hook, text: '…'")?;
+    let receiver = fields.required(reader, RECEIVER).map(|node| {
+        let name = reader.text(node);
+        reader.refer(RECEIVER, &name, node.place);
+        name
+    });
+    let text = fields.required(reader, "text").map(|it| reader.template(it, names));
+    fields.finish(reader);
+    Some(Action::Notify { receiver: receiver?, text: text? })
 }
 
 fn retry(reader: &mut Reader<'_>, node: &Node) -> (u32, u32) {
@@ -113,10 +228,15 @@ fn names_alert(text: &str) -> bool {
         && ["labels", "annotations", "incident"].iter().any(|it| text.contains(it))
 }
 
-fn http_action(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {
+fn http_action(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    names: &Names,
+    default: &'static str,
+) -> Option<Action> {
     let mut fields = Fields::open_like(reader, node, "method: POST, url: 'http://host:port/path'")?;
     let words = ["GET", "POST", "PUT", "PATCH", "DELETE"].map(|it| (it, it));
-    let method = fields.optional("method").map_or(Some("POST"), |it| reader.word(it, &words));
+    let method = fields.optional("method").map_or(Some(default), |it| reader.word(it, &words));
     let mut url = String::new();
     if let Some(node) = fields.required(reader, "url") {
         url = reader.template(node, names);

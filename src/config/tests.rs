@@ -1,6 +1,7 @@
 //! What the readers of settings and rules take, and what they refuse and where.
 
 mod holds;
+mod runbooks;
 
 use super::*;
 use crate::domain::rules::{Action, Algorithm, Idempotency, Occasion, RunbookMode};
@@ -122,15 +123,6 @@ fn nothing_at_all_gives_the_built_in_rules() {
     }
 }
 
-/// A runbook with one step and something more, on one line.
-fn runbook(more: &str) -> String {
-    format!("runbooks:\n- {{name: r, steps: [{{id: a, command: {{argv: [x]}}}}], {more}}}\n")
-}
-
-fn step(text: &str) -> String {
-    format!("runbooks:\n- name: r\n  steps:\n  - {text}\n")
-}
-
 fn silence(times: &str) -> String {
     format!("silences:\n- {{name: s, matchers: [a=b], owner: o, reason: r,\n   {times}}}\n")
 }
@@ -215,35 +207,6 @@ fn what_is_wrong_is_found_with_its_place() {
         ("freezes: x\n", "WK0107 1:1"),
         ("apiVersion: openslo/v1\nkind: SLO\n", "WK0107 1:1"),
         ("kind: SLO\napiVersion: openslo/v1\n", "WK0107 2:1"),
-    ];
-    compare(&cases, findings);
-}
-
-#[test]
-fn what_is_wrong_with_a_runbook_is_found_with_its_place() {
-    let cases: [(&str, &str); _] = [
-        (&runbook("mode: fast"), "WK0106 2:59"),
-        (&runbook("triggers: [{event: opened}]"), "WK0106 2:72"),
-        (&runbook("triggers: [{event: incident_opened, when: 'a ='}]"), "WK0116 2:95"),
-        (&runbook("triggers: [{event: incident_opened, when: 'a == 1'}]"), "WK0116 2:95"),
-        (&runbook("lock: '{{ parameters.unit }}'"), "WK0115 2:59"),
-        (&runbook("parameters: {a: {value: x, pattern: '('}}"), "WK0112 2:89"),
-        (&runbook("parameters: {a-b: {value: x, pattern: x}}"), "WK0108 2:66"),
-        (&runbook("guards: {cooldown: soon}"), "WK0113 2:72"),
-        (&runbook("guards: {max_runs: {count: 0, per: 1h}}"), "WK0106 2:80"),
-        (&runbook("verify: {settle: 1m, within: 10s, alerts_resolved: true}"), "WK0106 2:82"),
-        (&runbook("verify: {alerts_resolved: yes}"), "WK0104 2:61|WK0105 2:79"),
-        (&runbook("verify: {alerts_resolved: true, query: {}}"), "WK0107 2:85"),
-        ("runbooks: [{name: r, steps: []}]\n", "WK0106 1:29"),
-        (&step("{id: a}"), "WK0104 4:5"),
-        (&step("{id: a, command: {argv: []}}"), "WK0106 4:29"),
-        (&step("{id: a, command: {argv: ['{{ labels.program }}']}}"), "WK0106 4:30"),
-        (&step("{id: a, command: {argv: [x, '{{ parameters.no }}']}}"), "WK0115 4:33"),
-        (&step("{id: a, command: {argv: [x]}, undo: {}}"), "WK0107 4:35"),
-        (&step("{id: a, http: {url: 'http://h/', expect_status: [999]}}"), "WK0106 4:54"),
-        (&step("{id: a, http: {url: nowhere}}"), "WK0120 4:25"),
-        (&step("{id: a, command: {argv: [x]}, retry: {attempts: 0}}"), "WK0106 4:53"),
-        (&step("{id: a, command: {argv: [x]}}\n  - {id: a, command: {argv: [x]}}"), "WK0109 5:10"),
     ];
     compare(&cases, findings);
 }
@@ -404,24 +367,6 @@ fn a_finding_shows_its_line_and_marks_it() {
     let checked = read("correlations:\n  - name: a\n    treshold: 3\n");
     assert_eq!(checked.findings[0].snippet, "    treshold: 3\n    ^^^^^^^^");
     assert_eq!(checked.findings[0].message, "unknown field `treshold`");
-}
-
-#[test]
-fn a_destination_that_is_not_allowed_is_a_warning_where_settings_are_known() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("a.yaml", &step("{id: a, http: {url: 'http://one/{{ labels.x }}'}}"));
-    write(
-        "b.yaml",
-        &step("{id: a, http: {url: 'http://two:8080/x'}}").replace("name: r", "name: s"),
-    );
-    let checked = check_paths(&[folder.path().to_owned()]);
-    assert_eq!(checked.findings, []);
-    write(SETTINGS_FILE, "http_allow: ['two:8080']\n");
-    let checked = check_paths(&[folder.path().to_owned()]);
-    assert_eq!(places(&checked.findings), ["WK0203 4:25"]);
-    assert_eq!(checked.files, 3);
-    assert!(checked.value.is_some());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::execution::Context;
 use cel::{Context as Scope, Program, Value};
+use serde_json::Value as Json;
 
 /// The longest condition, in bytes. Its parser goes one call deeper with each link of a chain such as
 /// `1 + 1 + …`, and a stack that overflows would end the process.
@@ -11,6 +12,15 @@ const CONDITION_BYTES_MAX: usize = 2048;
 ///
 /// Fails when it cannot be decided; whoever asks must then do nothing.
 pub fn holds(condition: &str, context: &Context) -> Result<bool, String> {
+    holds_over(condition, context, &[])
+}
+
+/// The same, with more names.
+pub fn holds_over(
+    condition: &str,
+    context: &Context,
+    more: &[(&str, Json)],
+) -> Result<bool, String> {
     if condition.trim().is_empty() {
         return Ok(true);
     }
@@ -23,6 +33,9 @@ pub fn holds(condition: &str, context: &Context) -> Result<bool, String> {
     ] {
         let value = value.map_err(|error| error.to_string())?;
         scope.add_variable(name, value).map_err(|error| format!("`{name}`: {error}"))?;
+    }
+    for (name, value) in more {
+        scope.add_variable(*name, value).map_err(|error| format!("`{name}`: {error}"))?;
     }
     match program.execute(&scope) {
         Ok(Value::Bool(answer)) => Ok(answer),

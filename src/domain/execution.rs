@@ -1,7 +1,13 @@
 //! Executions: one run of a runbook each, from the question to the checked result.
 
+mod answer;
+mod guard;
 mod run;
 mod start;
+#[cfg(test)]
+mod tests;
+mod unwind;
+mod verify;
 
 use super::effect::EffectKey;
 use super::incident::IncidentId;
@@ -35,6 +41,10 @@ pub enum ExecutionState {
     Ineffective,
     /// A step failed.
     Failed,
+    /// A step failed, and what was done before it was undone.
+    Undone,
+    /// A step failed, or it did not help, and what was done could not be undone; a person must look.
+    Stuck,
     /// A guard held it back.
     Blocked,
     /// A person said no.
@@ -48,6 +58,24 @@ pub enum ExecutionState {
 }
 
 impl ExecutionState {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Proposed,
+        Self::WaitingApproval,
+        Self::Running,
+        Self::Verifying,
+        Self::Succeeded,
+        Self::Ineffective,
+        Self::Failed,
+        Self::Undone,
+        Self::Stuck,
+        Self::Blocked,
+        Self::Denied,
+        Self::Aborted,
+        Self::Unknown,
+        Self::WouldRun,
+    ];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,6 +86,8 @@ impl ExecutionState {
             Self::Succeeded => "succeeded",
             Self::Ineffective => "ineffective",
             Self::Failed => "failed",
+            Self::Undone => "undone",
+            Self::Stuck => "stuck",
             Self::Blocked => "blocked",
             Self::Denied => "denied",
             Self::Aborted => "aborted",
@@ -75,6 +105,7 @@ impl ExecutionState {
                 | Self::Running
                 | Self::Verifying
                 | Self::Unknown
+                | Self::Stuck
         )
     }
 }
@@ -107,11 +138,60 @@ pub enum StepState {
     Skipped,
 }
 
+impl StepState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Why a step is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// It is one of the runbook's `steps`.
+    #[default]
+    Step,
+    /// It looks whether the steps helped.
+    Verify,
+    /// It takes a step back.
+    Undo,
+    /// It is one of those that are done last, whatever happened.
+    Always,
+}
+
+impl Part {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Verify => "verify",
+            Self::Undo => "undo",
+            Self::Always => "always",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_step(&self) -> bool {
+        *self == Self::Step
+    }
+}
+
 /// One step of an execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRun {
-    /// The step's id.
+    /// The step's id; that of an undo is the id of what it undoes.
     pub id: String,
+    /// Why it is done.
+    #[serde(default, skip_serializing_if = "Part::is_step")]
+    pub part: Part,
     /// Where it is.
     pub state: StepState,
     /// What is done, rendered; `None` until it can be known.
@@ -120,8 +200,11 @@ pub struct StepRun {
     pub attempts: u32,
     /// The effect that is, or was last, under way.
     pub effect: Option<EffectKey>,
-    /// When a failed attempt is tried again.
+    /// When it goes on: a failed attempt is tried again, or a wait is over.
     pub retry_at: Option<Timestamp>,
+    /// Whether the effect under way only looks whether it is done already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looking: bool,
     /// The last part of what it printed or answered.
     pub output_tail: String,
     /// What happened, in a line.
@@ -170,13 +253,70 @@ pub struct Execution {
     pub ended_at: Option<Timestamp>,
     /// When the steps were done; the check's times count from here.
     pub steps_done_at: Option<Timestamp>,
+    /// When the next round of looks begins, while it is being verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_at: Option<Timestamp>,
+    /// Since when everything that verifies it has held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holding_since: Option<Timestamp>,
+    /// How it ends when what is undone, and what is always done, is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
     /// Whether all alerts of the incident are over.
     pub alerts_resolved: bool,
     /// Why it is where it is, in a sentence.
     pub why: String,
 }
 
+/// How an execution ends, when the rest is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The last state.
+    pub state: ExecutionState,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
 impl StepRun {
+    /// A step that has not begun.
+    fn new(part: Part, id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            part,
+            state: StepState::Pending,
+            action: None,
+            attempts: 0,
+            effect: None,
+            retry_at: None,
+            looking: false,
+            output_tail: String::new(),
+            detail: String::new(),
+            exit_code: None,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+
+    /// What people call it.
+    fn name(&self) -> String {
+        match self.part {
+            Part::Step | Part::Always => format!("step {}", self.id),
+            Part::Undo => format!("undoing step {}", self.id),
+            Part::Verify => format!("the look {}", self.id),
+        }
+    }
+
+    /// The stable name of an attempt.
+    fn effect_key(&self, execution: ExecutionId) -> EffectKey {
+        let prefix = match (self.part, self.looking) {
+            (Part::Step | Part::Always, false) => "",
+            (Part::Step | Part::Always, true) => "look/",
+            (Part::Undo, _) => "undo/",
+            (Part::Verify, _) => "verify/",
+        };
+        EffectKey(format!("{execution}/{prefix}{}/{}", self.id, self.attempts).into())
+    }
+
     /// Whether its effect has no result yet.
     pub fn is_under_way(&self) -> bool {
         self.state == StepState::Running && self.effect.is_some() && self.retry_at.is_none()
@@ -194,7 +334,10 @@ impl Execution {
     pub fn holds_lock(&self) -> bool {
         let holds = matches!(
             self.state,
-            ExecutionState::Running | ExecutionState::Verifying | ExecutionState::Unknown
+            ExecutionState::Running
+                | ExecutionState::Verifying
+                | ExecutionState::Unknown
+                | ExecutionState::Stuck
         );
         holds || self.is_under_way()
     }

@@ -7,7 +7,7 @@ pub use mute::Mute;
 use super::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use super::incident::{Incident, IncidentId, TimelineEntry};
 use super::label::Labels;
-use super::rules::{Mode, Occasion, RuleRef, SecretText};
+use super::rules::{Mode, Occasion, Receiver, RuleRef, SecretText};
 use super::{Closed, Count, ObjectKey, State, later};
 use jiff::Timestamp;
 use serde::ser::SerializeMap;
@@ -114,46 +114,91 @@ impl State {
         let rules = self.rules.clone();
         // Most of what happens nobody wants to be told.
         let body = LazyCell::new(body);
+        let asked = rules.occasion_asked(occasion);
         for route in &rules.routes {
-            if !route.on.contains(&occasion) || !route.matchers.matches(labels) {
+            if !route.on.contains(&asked) || !route.matchers.matches(labels) {
                 continue;
             }
             let Some(receiver) = rules.receiver(&route.receiver) else { continue };
             if self.settle_muted(now, route, occasion, incident) {
                 continue;
             }
-            let muted = route.mute(now);
-            self.memory.notification += 1;
-            self.changes.objects.insert(ObjectKey::Memory);
-            let id = NotificationId(self.memory.notification);
-            let name = Value::from(route.receiver.as_str());
-            let rest = body.strip_prefix('{').unwrap_or(&body);
-            let body = format!("{{\"notification\":\"{id}\",\"receiver\":{name},{rest}");
-            let notification = Notification {
-                id,
-                route: route.rule.clone(),
-                receiver: route.receiver.clone(),
-                url: receiver.webhook_url.clone(),
-                occasion,
-                incident,
-                alertname: labels.get("alertname").map(Box::from),
-                body: body.into(),
-                state: NotificationState::Pending,
-                attempts: 0,
-                created_at: now,
-                retry_at: muted.as_ref().map(|it| it.until),
-                ended_at: None,
-                detail: String::new(),
-                muted,
-            };
-            let is_muted = notification.muted.is_some();
-            self.notifications.insert(id, notification);
-            if is_muted {
-                self.touch(now, ObjectKey::Notification(id));
-            } else {
-                self.attempt(now, id);
-            }
+            let about = (occasion, incident, labels.get("alertname"));
+            let id = self.make_notification(now, (&route.rule, receiver), about, &body);
+            self.send_unless_muted(now, id, route.mute(now));
         }
+    }
+
+    /// Tells one receiver something about an incident, whatever the routes say. Fails when there is
+    /// no such receiver.
+    pub(super) fn notify_receiver(
+        &mut self,
+        now: Timestamp,
+        (receiver, by): (&str, &Arc<RuleRef>),
+        incident: Option<&Incident>,
+        text: &str,
+    ) -> Result<NotificationId, String> {
+        let occasion = Occasion::RunbookNote;
+        let rules = self.rules.clone();
+        let receiver =
+            rules.receiver(receiver).ok_or_else(|| format!("there is no receiver `{receiver}`"))?;
+        let body = if let Some(incident) = incident {
+            Message { version: "1", occasion, text, at: now, incident }.to_text()
+        } else {
+            let word = occasion.as_str();
+            serde_json::json!({"version": "1", "occasion": word, "text": text, "at": now})
+                .to_string()
+        };
+        let name = incident.and_then(|it| it.labels.get("alertname"));
+        let about = (occasion, incident.map(|it| it.id), name);
+        let id = self.make_notification(now, (by, receiver), about, &body);
+        self.send_unless_muted(now, id, None);
+        Ok(id)
+    }
+
+    fn make_notification(
+        &mut self,
+        now: Timestamp,
+        (route, receiver): (&Arc<RuleRef>, &Receiver),
+        (occasion, incident, alertname): (Occasion, Option<IncidentId>, Option<&str>),
+        body: &str,
+    ) -> NotificationId {
+        self.memory.notification += 1;
+        self.changes.objects.insert(ObjectKey::Memory);
+        let id = NotificationId(self.memory.notification);
+        let name = Value::from(receiver.rule.name.as_str());
+        let rest = body.strip_prefix('{').unwrap_or(body);
+        let body = format!("{{\"notification\":\"{id}\",\"receiver\":{name},{rest}");
+        let notification = Notification {
+            id,
+            route: route.clone(),
+            receiver: receiver.rule.name.clone(),
+            url: receiver.webhook_url.clone(),
+            occasion,
+            incident,
+            alertname: alertname.map(Box::from),
+            body: body.into(),
+            state: NotificationState::Pending,
+            attempts: 0,
+            created_at: now,
+            retry_at: None,
+            ended_at: None,
+            detail: String::new(),
+            muted: None,
+        };
+        self.notifications.insert(id, notification);
+        id
+    }
+
+    fn send_unless_muted(&mut self, now: Timestamp, id: NotificationId, muted: Option<Mute>) {
+        if muted.is_none() {
+            return self.attempt(now, id);
+        }
+        if let Some(notification) = self.notifications.get_mut(&id) {
+            notification.retry_at = muted.as_ref().map(|it| it.until);
+            notification.muted = muted;
+        }
+        self.touch(now, ObjectKey::Notification(id));
     }
 
     fn attempt(&mut self, now: Timestamp, id: NotificationId) {

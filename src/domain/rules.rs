@@ -3,6 +3,13 @@
 //! `config` reads the files, checks them and builds a [`RuleSet`]; the set enters the log as
 //! [`super::event::Event::RulesLoaded`], so that a replay decides by the rules of that hour.
 
+mod runbook;
+
+pub use runbook::{
+    Action, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
+    Verify,
+};
+
 use super::flapping::FlappingRule;
 use super::heartbeat::HeartbeatRule;
 use super::item::Catalog;
@@ -268,6 +275,11 @@ pub enum Occasion {
     ProblemProposed,
     /// A silence ends soon while alerts that it holds back fire.
     SilenceExpiring,
+    /// A runbook did not help, or is stuck, and a person must look. Where no route is on it, those
+    /// on `opened` tell it.
+    Escalated,
+    /// A step of a runbook tells something. No route is on it: the step names its receiver.
+    RunbookNote,
 }
 
 impl Occasion {
@@ -283,6 +295,8 @@ impl Occasion {
             Self::ApprovalNeeded => "approval_needed",
             Self::ProblemProposed => "problem_proposed",
             Self::SilenceExpiring => "silence_expiring",
+            Self::Escalated => "escalated",
+            Self::RunbookNote => "runbook_note",
         }
     }
 }
@@ -304,155 +318,6 @@ pub struct Route {
     /// If any, people are told by it within these only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active_time_intervals: Vec<Arc<TimeIntervals>>,
-}
-
-/// How far a runbook may go by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunbookMode {
-    /// Only record that it would have run.
-    Shadow,
-    /// Propose it; a person starts it.
-    #[default]
-    Suggest,
-    /// Wait for a person's yes.
-    Approve,
-    /// Run at once.
-    Auto,
-}
-
-/// What starts a runbook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TriggerEvent {
-    /// An incident was opened or opened again.
-    IncidentOpened,
-}
-
-/// One way in which a runbook starts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// What must happen.
-    pub event: TriggerEvent,
-    /// All must hold on the labels of the incident's first alert.
-    pub matchers: Matchers,
-    /// A CEL condition over `incident` and `labels`; empty = always. An error counts as no.
-    pub when: String,
-}
-
-/// A parameter of a runbook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Parameter {
-    /// A minijinja template over `labels`, `annotations` and `incident`.
-    pub value: String,
-    /// The whole value must match this pattern, or nothing runs.
-    pub pattern: String,
-}
-
-/// What holds a runbook back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guards {
-    /// Seconds that must lie between two runs with the same lock key.
-    pub cooldown_seconds: u32,
-    /// How many runs may start within `runs_per_seconds`.
-    pub runs_max: u32,
-    /// The window for `runs_max`, in seconds.
-    pub runs_per_seconds: u32,
-}
-
-impl Default for Guards {
-    /// Three runs an hour, no cooldown.
-    fn default() -> Self {
-        Self { cooldown_seconds: 0, runs_max: 3, runs_per_seconds: 3600 }
-    }
-}
-
-/// Whether a step may be done twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Idempotency {
-    /// Doing it twice is the same as once: run again after a crash.
-    Idempotent,
-    /// Look first whether it is done. Until looking is built, treated as `once`.
-    CheckThenAct,
-    /// At most once: after a crash in the middle a person decides.
-    #[default]
-    Once,
-}
-
-/// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Starts a program with an argument list, never a shell.
-    Command {
-        /// Program and arguments; each entry is a template and stays one argument.
-        argv: Vec<String>,
-    },
-    /// Sends a request.
-    Http {
-        /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
-        method: String,
-        /// A template; its host must be allow-listed.
-        url: String,
-        /// Extra headers; values are templates.
-        headers: BTreeMap<String, String>,
-        /// A template; `None` sends no body.
-        body: Option<String>,
-        /// The statuses that count as success; empty = any 2xx.
-        expect_status: Vec<u16>,
-    },
-}
-
-/// One step of a runbook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// Unique within the runbook.
-    pub id: String,
-    /// What it does; texts are templates over `parameters`, `labels`, `annotations`, `incident`.
-    pub action: Action,
-    /// The time for one attempt, in seconds.
-    pub timeout_seconds: u32,
-    /// How often it is tried, the first time included.
-    pub attempts: u32,
-    /// Seconds before the second attempt; doubles with each further one.
-    pub backoff_seconds: u32,
-    /// Whether it may be done twice.
-    pub idempotency: Idempotency,
-}
-
-/// How a runbook's success is checked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verify {
-    /// Seconds to wait before looking.
-    pub settle_seconds: u32,
-    /// Seconds after the last step within which the check must hold.
-    pub within_seconds: u32,
-    /// All alerts of the incident must have resolved.
-    pub alerts_resolved: bool,
-}
-
-/// A named list of steps, written down beforehand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Runbook {
-    /// Name and place.
-    pub rule: Arc<RuleRef>,
-    /// What it is for, in a line.
-    pub description: String,
-    /// How far it may go by itself.
-    pub mode: RunbookMode,
-    /// What starts it; none = only a person.
-    pub triggers: Vec<Trigger>,
-    /// Values that the steps use, by name.
-    pub parameters: BTreeMap<String, Parameter>,
-    /// A template; two runs with the same key never overlap. `None` = the runbook's name.
-    pub lock: Option<String>,
-    /// What holds it back.
-    pub guards: Guards,
-    /// What is done, in order.
-    pub steps: Vec<Step>,
-    /// How success is checked; `None` = the steps' success is enough.
-    pub verify: Option<Verify>,
 }
 
 /// Which algorithm finds recurring problems.
@@ -489,6 +354,13 @@ impl RuleSet {
     /// Finds a runbook by name.
     pub fn runbook(&self, name: &str) -> Option<&Runbook> {
         self.runbooks.iter().find(|it| it.rule.name == name)
+    }
+
+    /// The occasion by which routes are chosen: what asks for people reaches them also where nobody
+    /// thought of it.
+    pub(super) fn occasion_asked(&self, occasion: Occasion) -> Occasion {
+        let is_routed = self.routes.iter().any(|it| it.on.contains(&occasion));
+        if occasion == Occasion::Escalated && !is_routed { Occasion::Opened } else { occasion }
     }
 
     /// Finds a receiver by name.

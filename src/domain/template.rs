@@ -10,6 +10,16 @@ const FUEL: u64 = 20_000;
 /// The longest text that a template may give, in bytes.
 const RENDERED_BYTES_MAX: usize = 64 * 1024;
 
+/// What a template may use.
+pub struct Values<'a> {
+    /// Labels, annotations and some fields of the incident.
+    pub context: &'a Context,
+    /// Values of the parameters.
+    pub parameters: &'a BTreeMap<String, String>,
+    /// What came of steps; `None` = a template here must not know.
+    pub steps: Option<&'a serde_json::Value>,
+}
+
 /// Renders a template over `labels`, `annotations`, `incident` and `parameters`.
 ///
 /// Values are put in as they are and never read as templates themselves. A gap without a value
@@ -19,15 +29,23 @@ pub fn render(
     context: &Context,
     parameters: &BTreeMap<String, String>,
 ) -> Result<String, String> {
+    render_over(template, &Values { context, parameters, steps: None })
+}
+
+/// The same, over whatever there is.
+pub fn render_over(template: &str, over: &Values<'_>) -> Result<String, String> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_fuel(Some(FUEL));
     add_filters(&mut environment);
     let values = context! {
-        labels => minijinja::Value::from(Serde(&context.labels)),
-        annotations => minijinja::Value::from(Serde(&context.annotations)),
-        incident => minijinja::Value::from(Serde(&context.incident)),
-        parameters => minijinja::Value::from(Serde(parameters)),
+        labels => minijinja::Value::from(Serde(&over.context.labels)),
+        annotations => minijinja::Value::from(Serde(&over.context.annotations)),
+        incident => minijinja::Value::from(Serde(&over.context.incident)),
+        parameters => minijinja::Value::from(Serde(over.parameters)),
+        ..over.steps.map_or(minijinja::Value::UNDEFINED, |steps| {
+            context! { steps => minijinja::Value::from(Serde(steps)) }
+        }),
     };
     let text = environment.render_str(template, values).map_err(|error| explain(&error))?;
     if text.len() > RENDERED_BYTES_MAX {

@@ -181,7 +181,7 @@ impl State {
     }
 
     /// Moves a time behind the hold, see [`super::Memory::hold_until`].
-    fn held(&self, at: Timestamp) -> Timestamp {
+    pub(super) fn held(&self, at: Timestamp) -> Timestamp {
         self.memory.hold_until.map_or(at, |hold| at.max(hold))
     }
 
@@ -224,15 +224,17 @@ impl State {
             ExecutionState::Running => execution.steps.iter().find_map(|it| it.retry_at),
             // Only a failure is held: that it helped is no surprise.
             ExecutionState::Verifying => {
-                let (at, is_deadline) = execution.verification_wants()?;
-                Some(if is_deadline { self.held(at) } else { at })
+                let (round, deadline) = execution.verification_wants()?;
+                round.into_iter().chain([self.held(deadline)]).min()
             }
             ExecutionState::Proposed
             | ExecutionState::WaitingApproval
-            | ExecutionState::Unknown => None,
+            | ExecutionState::Unknown
+            | ExecutionState::Stuck => None,
             ExecutionState::Succeeded
             | ExecutionState::Ineffective
             | ExecutionState::Failed
+            | ExecutionState::Undone
             | ExecutionState::Blocked
             | ExecutionState::Denied
             | ExecutionState::Aborted

@@ -152,15 +152,15 @@ impl Place {
             lock: Some("{{ incident.id }}".to_owned()),
             guards: Guards { cooldown_seconds: 0, runs_max: 1000, runs_per_seconds: 3600 },
             steps: vec![Step {
-                id: "long".to_owned(),
-                action: Action::Command {
-                    argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()],
-                },
-                timeout_seconds: 60,
-                attempts: 1,
-                backoff_seconds: 1,
                 idempotency,
+                ..Step::new(
+                    "long",
+                    Action::Command {
+                        argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()],
+                    },
+                )
             }],
+            always: Vec::new(),
             verify: None,
         };
         Event::RulesLoaded(Arc::new(RuleSet {

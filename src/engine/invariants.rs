@@ -348,6 +348,7 @@ impl World {
             let waits = matches!(
                 execution.state,
                 ExecutionState::Unknown
+                    | ExecutionState::Stuck
                     | ExecutionState::Proposed
                     | ExecutionState::WaitingApproval
             );

@@ -203,6 +203,7 @@ fn has_run(outcome: ExecutionState) -> bool {
         ExecutionState::Succeeded
             | ExecutionState::Ineffective
             | ExecutionState::Failed
+            | ExecutionState::Undone
             | ExecutionState::Aborted
             | ExecutionState::Unknown
     )

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use watchkeeper::domain::State;
 use watchkeeper::domain::alert::{Alert, AlertState, Disposition, Grouping};
 use watchkeeper::domain::effect::{Effect, EffectKey};
-use watchkeeper::domain::execution::{Execution, ExecutionId, ExecutionState, StepState};
+use watchkeeper::domain::execution::{Execution, ExecutionId, ExecutionState, Part, StepState};
 use watchkeeper::domain::incident::{IncidentId, IncidentState};
 use watchkeeper::domain::notification::NotificationId;
 use watchkeeper::store::Kind;
@@ -129,7 +129,12 @@ fn check_not_silenced(state: &State, alert: &Alert) -> Verdict {
 
 /// What the domain says about locks, said once more.
 fn holds_lock(execution: &Execution) -> bool {
-    let by_state = [ExecutionState::Running, ExecutionState::Verifying, ExecutionState::Unknown];
+    let by_state = [
+        ExecutionState::Running,
+        ExecutionState::Verifying,
+        ExecutionState::Unknown,
+        ExecutionState::Stuck,
+    ];
     let by_step = |it: &watchkeeper::domain::execution::StepRun| {
         it.state == StepState::Running && it.effect.is_some() && it.retry_at.is_none()
     };
@@ -145,10 +150,24 @@ fn check_execution(state: &State, execution: &Execution, under_way: u32) -> Verd
         let waits = execution.steps.iter().any(|it| it.retry_at.is_some());
         ensure(waits != (under_way == 1), || format!("{id} hangs: {execution:?}"))?;
     }
-    let begun = execution.steps.iter().skip_while(|it| it.state == StepState::Succeeded).skip(1);
-    let in_order =
-        begun.clone().all(|it| matches!(it.state, StepState::Pending | StepState::Skipped));
+    let of = |part: Part| execution.steps.iter().filter(move |it| it.part == part);
+    // What may fail, or be left out, is passed over; nothing else is begun before the one before it.
+    let steps = of(Part::Step).skip_while(|it| it.state != StepState::Pending);
+    let in_order = steps.clone().all(|it| it.state == StepState::Pending);
     ensure(in_order, || format!("{id} does a step too early: {execution:?}"))?;
+    let turned = execution.ending.is_some() || execution.state.is_final();
+    let turned = turned || execution.state == ExecutionState::Stuck;
+    let undoes = of(Part::Undo).chain(of(Part::Always)).any(|it| it.started_at.is_some());
+    ensure(turned || !undoes, || format!("{id} turns early: {execution:?}"))?;
+    let undone = of(Part::Undo).map(|it| it.id.as_str());
+    let done = of(Part::Step).rev().filter(|it| it.state == StepState::Succeeded);
+    let mut done = done.map(|it| it.id.as_str());
+    let in_reverse = undone.clone().all(|it| done.any(|step| step == it));
+    ensure(in_reverse, || format!("{id} undoes out of order: {execution:?}"))?;
+    let is_stuck = of(Part::Undo).any(|it| it.state == StepState::Failed);
+    let is_told =
+        execution.state != ExecutionState::Succeeded && execution.state != ExecutionState::Undone;
+    ensure(!is_stuck || is_told, || format!("{id} is stuck and says nothing: {execution:?}"))?;
     let incident = execution.incident.and_then(|it: IncidentId| state.incidents.get(&it));
     if let Some(incident) = incident.filter(|_| !execution.state.is_final()) {
         let is_over = incident.firing_count == 0;

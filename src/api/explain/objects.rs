@@ -108,6 +108,8 @@ fn state_words(state: ExecutionState) -> &'static str {
         ExecutionState::Succeeded => "succeeded",
         ExecutionState::Ineffective => "ran but did not help",
         ExecutionState::Failed => "failed",
+        ExecutionState::Undone => "failed and was undone",
+        ExecutionState::Stuck => "is stuck: what it did could not be undone",
         ExecutionState::Blocked => "was held back",
         ExecutionState::Denied => "was denied",
         ExecutionState::Aborted => "was aborted",

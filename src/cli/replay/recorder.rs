@@ -279,6 +279,8 @@ fn as_it_would_be(mut execution: Execution) -> Execution {
             | ExecutionState::Succeeded
             | ExecutionState::Ineffective
             | ExecutionState::Failed
+            | ExecutionState::Undone
+            | ExecutionState::Stuck
             | ExecutionState::Unknown
     );
     if has_begun {

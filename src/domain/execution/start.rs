@@ -1,12 +1,11 @@
 //! How an execution comes to be: asked for, filled in, held back by guards or let go.
 
-use super::{Blocked, Context, Execution, ExecutionId, ExecutionState, StepRun, StepState};
+use super::{Blocked, Context, Execution, ExecutionId, ExecutionState, Part, StepRun};
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::Labels;
 use crate::domain::matcher::compile_anchored;
-use crate::domain::planted::{self, Bug};
 use crate::domain::rules::{Mode, Occasion, Runbook, RunbookMode};
-use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, condition, later, template};
+use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, condition, template};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,13 +95,16 @@ impl State {
             parameters: BTreeMap::new(),
             context,
             lock: wish.runbook.rule.name.clone(),
-            steps: wish.runbook.steps.iter().map(|it| StepRun::new(&it.id)).collect(),
+            steps: runs_of(wish.runbook),
             requested_by: wish.by.to_owned(),
             decided_by: String::new(),
             created_at: now,
             started_at: None,
             ended_at: None,
             steps_done_at: None,
+            look_at: None,
+            holding_since: None,
+            ending: None,
             alerts_resolved,
             why: String::new(),
         };
@@ -175,116 +177,56 @@ impl State {
     ) {
         let Some(execution) = self.executions.get(&id) else { return };
         let text = format!("runbook {} ({id}): {why}", execution.runbook.rule.name);
+        self.tell_of_execution(now, id, Occasion::ApprovalNeeded, &text);
+    }
+
+    /// Tells people something about an execution.
+    pub(super) fn tell_of_execution(
+        &mut self,
+        now: Timestamp,
+        id: ExecutionId,
+        occasion: Occasion,
+        text: &str,
+    ) {
+        let Some(execution) = self.executions.get(&id) else { return };
         let incident = execution.incident.and_then(|it| self.incidents.get(&it)).cloned();
         if let Some(incident) = incident {
-            self.notify(now, Occasion::ApprovalNeeded, &incident, &text);
+            self.notify(now, occasion, &incident, text);
         } else {
             let body = serde_json::json!({
                 "version": "1",
-                "occasion": Occasion::ApprovalNeeded.as_str(),
+                "occasion": occasion.as_str(),
                 "text": text,
                 "at": now,
                 "execution": id,
             });
-            self.notify_plainly(now, Occasion::ApprovalNeeded, &body);
+            self.notify_plainly(now, occasion, &body);
         }
     }
 
-    /// Starts an execution, if no guard holds it back.
-    pub(in crate::domain) fn try_start(&mut self, now: Timestamp, id: ExecutionId) {
-        if let Some(blocked) = self.guard_that_holds(now, id) {
-            self.block(now, id, blocked);
-            return;
-        }
-        if let Some(execution) = self.executions.get_mut(&id) {
-            execution.state = ExecutionState::Running;
-            execution.started_at = Some(now);
-            "running".clone_into(&mut execution.why);
-        }
-        self.log_execution(now, id, "", "started");
-        self.note_run(id);
-        self.start_step(now, id, 0);
-    }
-
-    /// The first guard that holds an execution back.
-    fn guard_that_holds(&self, now: Timestamp, id: ExecutionId) -> Option<Blocked> {
-        let execution = self.executions.get(&id)?;
-        let blocked =
-            |guard: &str, reason: String| Some(Blocked { guard: guard.to_owned(), reason });
-        if let Some(stop) = &self.memory.stopped {
-            return blocked(
-                "stopped",
-                format!("{} stopped all runbooks: {}", stop.by, stop.reason),
-            );
-        }
-        let guards = &execution.runbook.guards;
-        let others = || self.executions.values().filter(move |it| it.id != id);
-        let holds = |it: &&Execution| it.holds_lock() && !planted::is(Bug::LockIgnored);
-        if let Some(holder) = others().filter(holds).find(|it| it.lock == execution.lock) {
-            return blocked("lock", format!("{} holds the lock `{}`", holder.id, execution.lock));
-        }
-        let started = |it: &&Execution| it.runbook.rule.name == execution.runbook.rule.name;
-        let last = others().filter(started).filter(|it| it.lock == execution.lock);
-        if let Some(last) = last.filter_map(|it| it.started_at).max() {
-            let until = later(last, i64::from(guards.cooldown_seconds));
-            if until > now {
-                let text = format!(
-                    "the last run for `{}` began at {last}; cooldown until {until}",
-                    execution.lock
-                );
-                return blocked("cooldown", text);
-            }
-        }
-        let window = later(now, -i64::from(guards.runs_per_seconds));
-        let runs =
-            others().filter(started).filter(|it| it.started_at.is_some_and(|at| at > window));
-        let runs = runs.count();
-        if runs >= guards.runs_max as usize {
-            let text = format!(
-                "{runs} runs began in the last {} s; {} are allowed",
-                guards.runs_per_seconds, guards.runs_max
-            );
-            return blocked("max_runs", text);
-        }
-        None
-    }
-
-    pub(super) fn block(&mut self, now: Timestamp, id: ExecutionId, blocked: Blocked) {
-        let why = format!("held back by {}: {}", blocked.guard, blocked.reason);
-        self.turn.counts.push(crate::domain::Count::RunbookBlocked(blocked.guard.clone()));
-        if let Some(execution) = self.executions.get_mut(&id) {
-            execution.blocked_by = Some(blocked);
-        }
-        self.end_execution(now, id, ExecutionState::Blocked, &why);
+    /// A step tells a receiver something. Fails when the rules do not know it any more.
+    pub(super) fn tell_receiver(
+        &mut self,
+        now: Timestamp,
+        id: ExecutionId,
+        receiver: &str,
+        text: &str,
+    ) -> Result<String, String> {
+        let execution = self.executions.get(&id).ok_or("the run is gone")?;
+        let incident = execution.incident.and_then(|it| self.incidents.get(&it)).cloned();
+        let by = execution.runbook.rule.clone();
+        let notification = self.notify_receiver(now, (receiver, &by), incident.as_ref(), text)?;
+        Ok(format!("{receiver} is told ({notification})"))
     }
 
     /// Shows what the steps would do, where that can be known before.
     fn show_rendered_steps(&mut self, id: ExecutionId) {
         let Some(execution) = self.executions.get_mut(&id) else { return };
         for index in 0..execution.steps.len() {
-            let action = execution.rendered(index).ok();
+            let action = execution.step(index).and_then(|it| execution.rendered(&it.action).ok());
             if let Some(step) = execution.steps.get_mut(index) {
                 step.action = action;
             }
-        }
-    }
-}
-
-impl StepRun {
-    /// A step that has not begun.
-    fn new(id: &str) -> Self {
-        Self {
-            id: id.to_owned(),
-            state: StepState::Pending,
-            action: None,
-            attempts: 0,
-            effect: None,
-            retry_at: None,
-            output_tail: String::new(),
-            detail: String::new(),
-            exit_code: None,
-            started_at: None,
-            ended_at: None,
         }
     }
 }
@@ -312,10 +254,19 @@ impl Execution {
     }
 }
 
+/// Everything that a run of a runbook may do, before it is known what will be undone.
+fn runs_of(runbook: &Runbook) -> Vec<StepRun> {
+    let looks = runbook.verify.iter().flat_map(|it| &it.looks);
+    let steps = runbook.steps.iter().map(|it| StepRun::new(Part::Step, &it.id));
+    let looks = looks.map(|it| StepRun::new(Part::Verify, it.as_str()));
+    let always = runbook.always.iter().map(|it| StepRun::new(Part::Always, &it.id));
+    steps.chain(looks).chain(always).collect()
+}
+
 /// Checks a parameter's value against its pattern. Values come from alerts and are hostile, so
 /// control characters never pass, and what looks like an option passes only where the pattern
 /// names the dash itself.
-fn check_value(value: &str, pattern: &str) -> Result<(), String> {
+pub(super) fn check_value(value: &str, pattern: &str) -> Result<(), String> {
     if value.len() > PARAMETER_BYTES_MAX {
         return Err(format!("the value is longer than {PARAMETER_BYTES_MAX} bytes"));
     }

@@ -158,6 +158,7 @@ fn a_runbook_acts_when_it_runs() {
             lock: None,
             guards: Guards::default(),
             steps: Vec::new(),
+            always: Vec::new(),
             verify: None,
         };
         let mut world = World::with(RuleSet { runbooks: vec![runbook], ..RuleSet::default() });

@@ -91,7 +91,9 @@ impl State {
             | Occasion::Breached
             | Occasion::ApprovalNeeded
             | Occasion::ProblemProposed
-            | Occasion::SilenceExpiring => false,
+            | Occasion::SilenceExpiring
+            | Occasion::Escalated
+            | Occasion::RunbookNote => false,
         }
     }
 

@@ -38,6 +38,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
         Occasion::ApprovalNeeded,
         Occasion::ProblemProposed,
         Occasion::SilenceExpiring,
+        Occasion::Escalated,
     ];
     let targets = |seconds: u32| {
         BTreeMap::from([(TargetKind::Acknowledge, seconds), (TargetKind::Resolve, seconds * 3)])
@@ -193,13 +194,19 @@ fn runbook(number: u8) -> Runbook {
         2 => (RunbookMode::Approve, Idempotency::CheckThenAct),
         _ => (RunbookMode::Suggest, Idempotency::Idempotent),
     };
-    let step = |id: &str| Step {
-        id: id.to_owned(),
-        action: Action::Command { argv: vec!["true".to_owned()] },
+    let command = || Action::Command { argv: vec!["true".to_owned()] };
+    let tried = |step: Step| Step {
         timeout_seconds: 10,
         attempts: 3,
         backoff_seconds: 5,
         idempotency,
+        ..step
+    };
+    let step = |id: &str| Step {
+        undo: (number != 1).then(|| Box::new(tried(Step::new(id, command())))),
+        look: (number == 2).then(command),
+        continue_on_error: number == 3 && id == "one",
+        ..tried(Step::new(id, command()))
     };
     Runbook {
         rule: rule(&format!("runbook-{number}"), 0),
@@ -213,11 +220,21 @@ fn runbook(number: u8) -> Runbook {
         parameters: BTreeMap::new(),
         lock: number.is_multiple_of(2).then(|| "shared".to_owned()),
         guards: Guards { cooldown_seconds: 30, runs_max: 5, runs_per_seconds: 600 },
-        steps: vec![step("one"), step("two")],
-        verify: (number < 3).then_some(Verify {
+        steps: if number == 1 {
+            vec![step("one"), step("two")]
+        } else {
+            vec![step("one"), Step::new("wait", Action::Wait { seconds: 15 }), step("two")]
+        },
+        always: if number == 0 { vec![step("last")] } else { Vec::new() },
+        verify: (number < 3).then(|| Verify {
             settle_seconds: 20,
             within_seconds: 120,
             alerts_resolved: number < 2,
+            looks: if number == 1 { Vec::new() } else { vec![command()] },
+            every_seconds: 15,
+            hold_seconds: 10,
+            undo: number == 0,
+            escalate: true,
         }),
     }
 }

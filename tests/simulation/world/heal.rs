@@ -88,7 +88,8 @@ impl World {
             let idle = state.incidents.values();
             let idle = idle.filter(|it| it.state.is_active() && it.firing_count == 0);
             let unknown = state.executions.values();
-            let unknown = unknown.filter(|it| it.state == ExecutionState::Unknown);
+            let unknown = unknown
+                .filter(|it| matches!(it.state, ExecutionState::Unknown | ExecutionState::Stuck));
             let resolve =
                 idle.map(|it| Command::ResolveIncident { incident: it.id, reason: reason() });
             let abort =
@@ -144,7 +145,10 @@ fn nothing_goes_on(state: &State) -> laws::Verdict {
     for execution in state.executions.values() {
         let goes_on = matches!(
             execution.state,
-            ExecutionState::Running | ExecutionState::Verifying | ExecutionState::Unknown
+            ExecutionState::Running
+                | ExecutionState::Verifying
+                | ExecutionState::Unknown
+                | ExecutionState::Stuck
         );
         laws::ensure(!goes_on, || format!("still runs: {execution:?}"))?;
     }

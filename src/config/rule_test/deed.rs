@@ -1,0 +1,122 @@
+//! Steps in a test: what comes of them, and where runs must be.
+
+use crate::config::code::Code;
+use crate::config::fields::Fields;
+use crate::config::reader::Reader;
+use crate::config::runbook::RUNBOOK;
+use crate::config::yaml::Node;
+use crate::domain::effect::OutcomeKind;
+use crate::domain::event::Command;
+use crate::domain::execution::{ExecutionState, Part, StepState};
+use std::collections::BTreeMap;
+
+/// What comes of a step in a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestDeed {
+    /// The step's id.
+    pub step: String,
+    /// Why it is done.
+    pub part: Part,
+    /// Whether it does what it should.
+    pub result: OutcomeKind,
+    /// What it prints or answers.
+    pub output: String,
+    /// A command's exit code, or a reply's HTTP status.
+    pub code: Option<i32>,
+    /// How often that comes of it, the first times; `None` = always.
+    pub times: Option<u64>,
+}
+
+/// An execution in a test; what is `None` may be anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpectedExecution {
+    /// The runbook's name.
+    pub runbook: String,
+    /// Where it is.
+    pub state: Option<ExecutionState>,
+    /// The guard that held it back.
+    pub blocked_by: Option<String>,
+    /// Where some of its steps are.
+    pub steps: Vec<(Part, String, StepState)>,
+}
+
+fn part(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Part {
+    let words = [Part::Step, Part::Verify, Part::Undo, Part::Always].map(|it| (it.as_str(), it));
+    fields.optional("part").and_then(|it| reader.word(it, &words)).unwrap_or_default()
+}
+
+/// An entry of `deeds`.
+pub(super) fn deed(reader: &mut Reader<'_>, node: &Node) -> Option<TestDeed> {
+    let mut fields = Fields::open(reader, node)?;
+    let step = fields.required(reader, "step").map(|it| reader.filled_text(it));
+    let part = part(reader, &mut fields);
+    let words = [
+        ("succeeded", OutcomeKind::Succeeded),
+        ("failed", OutcomeKind::Failed),
+        ("failed_retryable", OutcomeKind::FailedRetryable),
+        ("timed_out", OutcomeKind::TimedOut),
+    ];
+    let result = fields.required(reader, "result").and_then(|it| reader.word(it, &words));
+    let output = fields.optional("output").map(|it| reader.text(it)).unwrap_or_default();
+    let code = fields.optional("code").map(|it| reader.integer(it, 0, 999));
+    let times = fields.optional("times").map(|it| reader.integer(it, 1, 1000));
+    fields.finish(reader);
+    let code = code.and_then(|it| i32::try_from(it).ok());
+    Some(TestDeed { step: step?, part, result: result?, output, code, times })
+}
+
+/// What somebody orders about runbooks.
+pub(super) fn order(reader: &mut Reader<'_>, kind: &str, node: &Node) -> Option<Command> {
+    let text = reader.filled_text(node);
+    match kind {
+        "run" => {
+            reader.refer(RUNBOOK, &text, node.place);
+            let (parameters, incident, dry_run) = (BTreeMap::new(), None, false);
+            Some(Command::RunRunbook { runbook: text, parameters, incident, dry_run })
+        }
+        "approve" => match text.parse() {
+            Ok(execution) => Some(Command::ApproveExecution { execution }),
+            Err(reason) => {
+                reader.report(node.place, Code::BadValue, reason);
+                None
+            }
+        },
+        "stop_runbooks" => Some(Command::StopRunbooks { reason: text }),
+        _ => Some(Command::ResumeRunbooks),
+    }
+}
+
+/// An execution that is expected.
+pub(super) fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedExecution> {
+    let mut fields = Fields::open(reader, node)?;
+    let states = ExecutionState::ALL.map(|it| (it.as_str(), it));
+    let mut runbook = String::new();
+    if let Some(node) = fields.required(reader, RUNBOOK) {
+        runbook = reader.text(node);
+        reader.refer(RUNBOOK, &runbook, node.place);
+    }
+    let state = fields.optional("state").and_then(|it| reader.word(it, &states));
+    let blocked_by = fields.optional("blocked_by").map(|it| reader.text(it));
+    let steps = fields.optional("steps").map(|it| reader.list(it)).unwrap_or_default();
+    let steps = steps.iter().filter_map(|it| step(reader, it)).collect();
+    fields.finish(reader);
+    Some(ExpectedExecution { runbook, state, blocked_by, steps })
+}
+
+fn step(reader: &mut Reader<'_>, node: &Node) -> Option<(Part, String, StepState)> {
+    let mut fields = Fields::open(reader, node)?;
+    let words = [
+        StepState::Pending,
+        StepState::Running,
+        StepState::Succeeded,
+        StepState::Failed,
+        StepState::Unknown,
+        StepState::Skipped,
+    ]
+    .map(|it| (it.as_str(), it));
+    let id = fields.required(reader, "id").map(|it| reader.filled_text(it));
+    let part = part(reader, &mut fields);
+    let state = fields.required(reader, "state").and_then(|it| reader.word(it, &words));
+    fields.finish(reader);
+    Some((part, id?, state?))
+}

@@ -1,0 +1,164 @@
+//! What people and incidents say about an execution: yes, no, stop, over.
+
+use super::{Blocked, Execution, ExecutionId, ExecutionState, StepState};
+use crate::domain::effect::{Effect, EffectKey, PlannedEffect};
+use crate::domain::incident::{Incident, IncidentId};
+use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, Stop};
+use jiff::Timestamp;
+
+impl State {
+    /// A person says yes.
+    pub(in crate::domain) fn approve(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: ExecutionId,
+    ) -> Reply {
+        self.take_answer(by, id)?;
+        self.log_execution(now, id, by, "approved");
+        self.try_start(now, id);
+        Ok(Accepted::Object(ObjectKey::Execution(id)))
+    }
+
+    /// A person says no.
+    pub(in crate::domain) fn deny(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: ExecutionId,
+        reason: &str,
+    ) -> Reply {
+        self.take_answer(by, id)?;
+        self.end_execution(now, id, ExecutionState::Denied, &with_reason(by, "denied it", reason));
+        Ok(Accepted::Object(ObjectKey::Execution(id)))
+    }
+
+    /// Writes down who answered the question that an execution waits with.
+    fn take_answer(&mut self, by: &str, id: ExecutionId) -> Result<(), Refusal> {
+        let execution = self.known_execution(id)?;
+        if !matches!(execution.state, ExecutionState::Proposed | ExecutionState::WaitingApproval) {
+            return Err(wrong_state(execution));
+        }
+        if let Some(execution) = self.executions.get_mut(&id) {
+            by.clone_into(&mut execution.decided_by);
+        }
+        Ok(())
+    }
+
+    /// A person stops it.
+    pub(in crate::domain) fn abort(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: ExecutionId,
+        reason: &str,
+    ) -> Reply {
+        let execution = self.known_execution(id)?;
+        if execution.state.is_final() {
+            return Err(wrong_state(execution));
+        }
+        self.stop_execution(now, by, id, reason);
+        Ok(Accepted::Object(ObjectKey::Execution(id)))
+    }
+
+    fn stop_execution(&mut self, now: Timestamp, by: &str, id: ExecutionId, reason: &str) {
+        if let Some(execution) = self.executions.get_mut(&id) {
+            by.clone_into(&mut execution.decided_by);
+            let running = execution.steps.iter_mut().find(|it| it.state == StepState::Running);
+            if let Some(run) = running {
+                if run.retry_at.take().is_some() {
+                    // Nothing is being done: it waits for its next attempt.
+                    run.state = StepState::Failed;
+                    run.ended_at = Some(now);
+                } else if let Some(step) = run.effect.clone() {
+                    self.turn.effects.push(PlannedEffect {
+                        key: EffectKey(format!("{id}/stop").into()),
+                        idempotent: true,
+                        effect: Effect::StopStep { step },
+                    });
+                }
+            }
+        }
+        self.end_execution(
+            now,
+            id,
+            ExecutionState::Aborted,
+            &with_reason(by, "stopped it", reason),
+        );
+    }
+
+    /// No runbook starts any more, and none goes on.
+    pub(in crate::domain) fn stop_runbooks(&mut self, now: Timestamp, by: &str, reason: &str) {
+        self.memory.stopped = Some(Stop { by: by.to_owned(), at: now, reason: reason.to_owned() });
+        self.changes.objects.insert(ObjectKey::Memory);
+        let going: Vec<ExecutionId> = (self.executions.values())
+            .filter(|it| matches!(it.state, ExecutionState::Running | ExecutionState::Verifying))
+            .map(|it| it.id)
+            .collect();
+        for id in going {
+            self.stop_execution(now, by, id, &format!("all runbooks are stopped: {reason}"));
+        }
+    }
+
+    /// An incident is closed: nobody is asked about it any more.
+    pub(in crate::domain) fn end_questions(&mut self, now: Timestamp, incident: IncidentId) {
+        let asked: Vec<ExecutionId> = (self.executions.values())
+            .filter(|it| it.incident == Some(incident))
+            .filter(|it| {
+                matches!(it.state, ExecutionState::Proposed | ExecutionState::WaitingApproval)
+            })
+            .map(|it| it.id)
+            .collect();
+        for id in asked {
+            let reason = format!("{incident} was closed before anybody said yes");
+            self.block(now, id, Blocked { guard: "incident_closed".to_owned(), reason });
+        }
+    }
+
+    /// An incident was merged into another one: its runs that are not over are for that one now.
+    pub(in crate::domain) fn move_executions(
+        &mut self,
+        now: Timestamp,
+        from: &Incident,
+        into: IncidentId,
+    ) {
+        let Some(target) = self.incidents.get_mut(&into) else { return };
+        let alerts_resolved = target.firing_count == 0;
+        let mut moved = Vec::new();
+        for id in &from.executions {
+            let Some(execution) = self.executions.get_mut(id).filter(|it| !it.state.is_final())
+            else {
+                continue;
+            };
+            execution.incident = Some(into);
+            execution.alerts_resolved = alerts_resolved;
+            target.executions.push(*id);
+            moved.push(*id);
+        }
+        for id in moved {
+            self.touch(now, ObjectKey::Execution(id));
+            self.look_at_execution(now, id);
+        }
+        self.touch(now, ObjectKey::Incident(into));
+    }
+}
+
+impl State {
+    fn known_execution(&self, id: ExecutionId) -> Result<&Execution, Refusal> {
+        match self.executions.get(&id) {
+            Some(execution) => Ok(execution),
+            None if id.0 > 0 && id.0 <= self.memory.execution => {
+                Err(Refusal::WrongState(format!("{id} is over")))
+            }
+            None => Err(Refusal::NotFound(format!("there is no execution {id}"))),
+        }
+    }
+}
+
+fn with_reason(by: &str, did: &str, reason: &str) -> String {
+    if reason.is_empty() { format!("{by} {did}") } else { format!("{by} {did}: {reason}") }
+}
+
+fn wrong_state(execution: &Execution) -> Refusal {
+    Refusal::WrongState(format!("{} is {}", execution.id, execution.state.as_str()))
+}

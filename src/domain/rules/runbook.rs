@@ -1,0 +1,256 @@
+//! Runbooks as they are written: what may be done, when, what holds it back, how it is checked.
+
+use super::RuleRef;
+use crate::domain::matcher::Matchers;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How far a runbook may go by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunbookMode {
+    /// Only record that it would have run.
+    Shadow,
+    /// Propose it; a person starts it.
+    #[default]
+    Suggest,
+    /// Wait for a person's yes.
+    Approve,
+    /// Run at once.
+    Auto,
+}
+
+/// What starts a runbook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerEvent {
+    /// An incident was opened or opened again.
+    IncidentOpened,
+}
+
+/// One way in which a runbook starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// What must happen.
+    pub event: TriggerEvent,
+    /// All must hold on the labels of the incident's first alert.
+    pub matchers: Matchers,
+    /// A CEL condition over `incident` and `labels`; empty = always. An error counts as no.
+    pub when: String,
+}
+
+/// A parameter of a runbook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// A minijinja template over `labels`, `annotations` and `incident`; that of a `set` also over
+    /// `parameters` and `steps`.
+    pub value: String,
+    /// The whole value must match this pattern, or nothing runs.
+    pub pattern: String,
+}
+
+/// What holds a runbook back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guards {
+    /// Seconds that must lie between two runs with the same lock key.
+    pub cooldown_seconds: u32,
+    /// How many runs may start within `runs_per_seconds`.
+    pub runs_max: u32,
+    /// The window for `runs_max`, in seconds.
+    pub runs_per_seconds: u32,
+}
+
+impl Default for Guards {
+    /// Three runs an hour, no cooldown.
+    fn default() -> Self {
+        Self { cooldown_seconds: 0, runs_max: 3, runs_per_seconds: 3600 }
+    }
+}
+
+/// Whether a step may be done twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Idempotency {
+    /// Doing it twice is the same as once: run again after a crash.
+    Idempotent,
+    /// After a crash in the middle look whether it is done; a step without a look is treated as
+    /// `once`.
+    CheckThenAct,
+    /// At most once: after a crash in the middle a person decides.
+    #[default]
+    Once,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Starts a program with an argument list, never a shell.
+    Command {
+        /// Program and arguments; each entry is a template and stays one argument.
+        argv: Vec<String>,
+    },
+    /// Sends a request.
+    Http {
+        /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+        method: String,
+        /// A template; its host must be allow-listed.
+        url: String,
+        /// Extra headers; values are templates.
+        headers: BTreeMap<String, String>,
+        /// A template; `None` sends no body.
+        body: Option<String>,
+        /// The statuses that count as success; empty = any 2xx.
+        expect_status: Vec<u16>,
+    },
+    /// Waits.
+    Wait {
+        /// How long.
+        seconds: u32,
+    },
+    /// Takes values over as parameters of the steps that follow.
+    Set {
+        /// Each must match its pattern: what a step printed is as hostile as a label.
+        values: BTreeMap<String, Parameter>,
+    },
+    /// Tells a receiver something.
+    Notify {
+        /// The receiver's name.
+        receiver: String,
+        /// What it is told; a template.
+        text: String,
+    },
+}
+
+impl Action {
+    /// The argument list, if it starts a program.
+    pub fn argv(&self) -> Option<&[String]> {
+        match self {
+            Self::Command { argv } => Some(argv),
+            Self::Http { .. } | Self::Wait { .. } | Self::Set { .. } | Self::Notify { .. } => None,
+        }
+    }
+
+    /// Method and address, if it sends a request.
+    pub fn request(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Http { method, url, .. } => Some((method, url)),
+            Self::Command { .. } | Self::Wait { .. } | Self::Set { .. } | Self::Notify { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The word for it in rules and in JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Command { .. } => "command",
+            Self::Http { .. } => "http",
+            Self::Wait { .. } => "wait",
+            Self::Set { .. } => "set",
+            Self::Notify { .. } => "notify",
+        }
+    }
+}
+
+/// One step of a runbook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique within the runbook. An undo and a look bear the name of their step.
+    pub id: String,
+    /// What it does; texts are templates over `parameters`, `labels`, `annotations`, `incident`.
+    pub action: Action,
+    /// The time for one attempt, in seconds.
+    pub timeout_seconds: u32,
+    /// How often it is tried, the first time included.
+    pub attempts: u32,
+    /// Seconds before the second attempt; doubles with each further one.
+    pub backoff_seconds: u32,
+    /// Whether it may be done twice.
+    pub idempotency: Idempotency,
+    /// A CEL condition over `incident`, `labels`, `annotations`, `parameters` and `steps`; where it
+    /// does not hold the step is skipped, and where it cannot be decided the step fails.
+    /// Empty = always.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub condition: String,
+    /// Whether the run goes on when it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continue_on_error: bool,
+    /// What tells whether it is done already; it is then not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look: Option<Action>,
+    /// What takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Box<Step>>,
+}
+
+impl Step {
+    /// A step that is tried once, within a minute, and must not be done twice.
+    pub fn new(id: &str, action: Action) -> Self {
+        Self {
+            id: id.to_owned(),
+            action,
+            timeout_seconds: 60,
+            attempts: 1,
+            backoff_seconds: 1,
+            idempotency: Idempotency::Once,
+            condition: String::new(),
+            continue_on_error: false,
+            look: None,
+            undo: None,
+        }
+    }
+}
+
+/// How a runbook's success is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// Seconds to wait before looking.
+    pub settle_seconds: u32,
+    /// Seconds after the last step within which the check must hold.
+    pub within_seconds: u32,
+    /// All alerts of the incident must have resolved.
+    pub alerts_resolved: bool,
+    /// Looks that must all succeed, one after another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<Action>,
+    /// Seconds between two rounds of looks.
+    #[serde(default)]
+    pub every_seconds: u32,
+    /// Seconds for which everything must hold without a break.
+    #[serde(default)]
+    pub hold_seconds: u32,
+    /// Whether the steps are undone when it did not help.
+    #[serde(default)]
+    pub undo: bool,
+    /// Whether people are told when it did not help.
+    #[serde(default)]
+    pub escalate: bool,
+}
+
+/// A named list of steps, written down beforehand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Runbook {
+    /// Name and place.
+    pub rule: Arc<RuleRef>,
+    /// What it is for, in a line.
+    pub description: String,
+    /// How far it may go by itself.
+    pub mode: RunbookMode,
+    /// What starts it; none = only a person.
+    pub triggers: Vec<Trigger>,
+    /// Values that the steps use, by name.
+    pub parameters: BTreeMap<String, Parameter>,
+    /// A template; two runs with the same key never overlap. `None` = the runbook's name.
+    pub lock: Option<String>,
+    /// What holds it back.
+    pub guards: Guards,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// What is done last, however the run ends, unless a person stops it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub always: Vec<Step>,
+    /// How success is checked; `None` = the steps' success is enough.
+    pub verify: Option<Verify>,
+}
