@@ -2,12 +2,15 @@
 //!
 //! A deed is tried once, within its time. Trying again is for `domain` to decide.
 
+mod address;
 mod command;
 mod http;
 mod notify;
+mod query;
 #[cfg(test)]
 mod test_server;
 
+use crate::config::PrometheusServer;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::rules::Action;
 use http::Destination;
@@ -25,8 +28,11 @@ const STOP_ALL_WAIT: Duration = Duration::from_millis(2900);
 /// What deeds need to know of the daemon's settings.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `host:port` destinations that http steps may reach. Receivers' addresses need no entry.
+    /// `host:port` destinations that http steps may reach, and ranges of addresses that are not
+    /// public and to which their names may lead. Receivers' addresses need no entry.
     pub http_allow: Vec<String>,
+    /// Servers that steps may ask.
+    pub prometheus: Vec<PrometheusServer>,
 }
 
 /// Does deeds. Cheap to clone.
@@ -37,7 +43,11 @@ pub struct Performer {
 
 struct Shared {
     http_allow: BTreeSet<Destination>,
+    prometheus: BTreeMap<String, PrometheusServer>,
+    /// For receivers and for servers of the settings.
     client: reqwest::Client,
+    /// For http steps: names lead only where they may.
+    careful: reqwest::Client,
     /// How to stop what is being done.
     running: Mutex<BTreeMap<EffectKey, CancellationToken>>,
     /// Cancelled when the daemon stops; every token in `running` is its child.
@@ -50,11 +60,16 @@ impl Performer {
     /// Builds it; fails when no HTTP client can be made, or when an entry of `http_allow` is not
     /// `host:port`.
     pub fn new(options: Options) -> Result<Self, String> {
-        let http_allow =
-            options.http_allow.into_iter().map(|it| it.parse()).collect::<Result<_, _>>()?;
+        let (ranges, places): (Vec<String>, Vec<String>) =
+            options.http_allow.into_iter().partition(|it| it.contains('/') && !it.contains("://"));
+        let http_allow = places.into_iter().map(|it| it.parse()).collect::<Result<_, _>>()?;
+        let ranges = ranges.into_iter().map(|it| it.parse()).collect::<Result<_, _>>()?;
+        let servers = options.prometheus.into_iter();
         let shared = Shared {
             http_allow,
+            prometheus: servers.map(|it| (it.name.clone(), it)).collect(),
             client: http::client()?,
+            careful: http::client_with(Some(&address::Resolver::new(ranges)))?,
             running: Mutex::default(),
             all: CancellationToken::new(),
             deeds: TaskTracker::new(),
@@ -100,9 +115,14 @@ impl Performer {
                     Action::Http { method, url, headers, body, expect_status } => {
                         let body = body.as_deref();
                         let call = http::Call { method, url, headers, body, expect_status };
-                        let exchange =
-                            http::call(client, &self.shared.http_allow, &call, &planned.key);
+                        let (careful, allow) = (&self.shared.careful, &self.shared.http_allow);
+                        let exchange = http::call(careful, allow, &call, &planned.key);
                         within(timeout, stop, exchange).await
+                    }
+                    Action::Query { source, promql, assert } => {
+                        let question = query::Question { source, promql, assert };
+                        let servers = &self.shared.prometheus;
+                        query::ask(client, servers, &question, (timeout, stop)).await
                     }
                     Action::Wait { .. } | Action::Set { .. } | Action::Notify { .. } => outcome(
                         OutcomeKind::Failed,
@@ -318,7 +338,7 @@ mod tests {
     async fn a_request_ends_at_its_deadline_when_stopped_and_when_not_allowed() {
         let server = test_server::TestServer::start().await;
         let http_allow = vec![server.address.to_string()];
-        let performer = Performer::new(Options { http_allow }).unwrap();
+        let performer = Performer::new(Options { http_allow, ..Options::default() }).unwrap();
         let slow = format!("http://{}/slow", server.address);
         let outcome = performer.perform(request("EXE-1/tell/1", slow.clone(), 1)).await;
         assert_eq!(outcome.result, OutcomeKind::TimedOut);
@@ -342,7 +362,8 @@ mod tests {
         let key = EffectKey("detect/default/1".into());
         let outcome = performer.perform(PlannedEffect { key, idempotent: true, effect }).await;
         assert_eq!(outcome.result, OutcomeKind::Failed);
-        let options = Options { http_allow: vec!["http://a:1/x".to_owned()] };
+        let http_allow = vec!["http://a:1/x".to_owned()];
+        let options = Options { http_allow, ..Options::default() };
         assert!(Performer::new(options).is_err_and(|it| it.contains("`http://a:1/x`")));
     }
 

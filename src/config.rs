@@ -81,7 +81,7 @@ pub struct Settings {
     pub mode: Mode,
     /// Static tokens.
     pub tokens: Vec<Token>,
-    /// Destinations that http steps may reach.
+    /// Destinations that http steps may reach, and ranges of addresses to which their names may lead.
     pub http_allow: Vec<String>,
     /// Servers that are asked what fires.
     pub prometheus: Vec<PrometheusServer>,

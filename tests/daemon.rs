@@ -29,6 +29,8 @@ mod disk_full;
 mod engines;
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/hands.rs"]
+mod hands;
 #[path = "daemon/heal.rs"]
 mod heal;
 #[path = "daemon/heartbeats.rs"]

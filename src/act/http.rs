@@ -1,5 +1,6 @@
 //! Sends the request of an http step to an allow-listed destination, and nowhere else.
 
+use super::address::Resolver;
 use super::{Tail, outcome};
 use crate::domain::effect::{EffectKey, Outcome, OutcomeKind};
 use futures_util::StreamExt;
@@ -7,6 +8,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most of a reply that is read, in bytes.
@@ -69,6 +71,15 @@ pub(super) struct Call<'a> {
 /// The client for all requests: it follows no redirect, asks no proxy of the environment, and
 /// trusts the certificates that the system trusts.
 pub(super) fn client() -> Result<Client, String> {
+    client_with(None)
+}
+
+/// The same, but names lead only where a resolver lets them.
+pub(super) fn client_with(resolver: Option<&Resolver>) -> Result<Client, String> {
+    let builder = || match resolver {
+        Some(resolver) => builder().dns_resolver(Arc::new(resolver.clone())),
+        None => builder(),
+    };
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("the process has a TLS provider already");
     }

@@ -179,9 +179,11 @@ fn limited(door: ingest::Door, settings: &Settings) -> ingest::Door {
 }
 
 fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle> {
-    let http_allow = settings.http_allow.clone();
-    let performer =
-        Performer::new(act::Options { http_allow }).map_err(|error| anyhow::anyhow!(error))?;
+    let options = act::Options {
+        http_allow: settings.http_allow.clone(),
+        prometheus: settings.prometheus.clone(),
+    };
+    let performer = Performer::new(options).map_err(|error| anyhow::anyhow!(error))?;
     std::fs::create_dir_all(&settings.data)
         .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
     let folder = settings.data.join("store");

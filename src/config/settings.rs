@@ -209,6 +209,15 @@ fn http_allow(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
     let mut destinations = Vec::new();
     for item in reader.list(node) {
         let text = reader.text(item);
+        // A range of addresses that names may lead to.
+        if let Some((base, bits)) = text.split_once('/')
+            && base.parse::<std::net::IpAddr>().is_ok_and(|it| {
+                bits.parse::<u8>().is_ok_and(|bits| bits <= if it.is_ipv4() { 32 } else { 128 })
+            })
+        {
+            destinations.push(text);
+            continue;
+        }
         let good = text.rsplit_once(':').is_some_and(|(host, port)| {
             port.parse::<u16>().is_ok_and(|it| it > 0)
                 && reqwest::Url::parse(&format!("http://{text}/"))

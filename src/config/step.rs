@@ -15,9 +15,9 @@ const STEPS_MAX: usize = 100;
 const TIMEOUT_SECONDS: u32 = 60;
 const BACKOFF_SECONDS: u32 = 1;
 /// What a step can do.
-const KINDS: [&str; 5] = ["command", "http", "wait", "set", "notify"];
+const KINDS: [&str; 6] = ["command", "http", "query", "wait", "set", "notify"];
 /// What can look and change nothing.
-const LOOKS: [&str; 2] = ["command", "http"];
+const LOOKS: [&str; 3] = ["command", "http", "query"];
 /// What a condition may name.
 const CONDITION_ROOTS: [&str; 5] = ["incident", "labels", "annotations", "parameters", "steps"];
 /// What a value that is set may name.
@@ -109,8 +109,13 @@ fn attempt(reader: &mut Reader<'_>, fields: &mut Fields<'_>, id: &str, names: &N
         ("check_then_act", Idempotency::CheckThenAct),
         ("once", Idempotency::Once),
     ];
-    step.idempotency =
-        fields.optional("idempotency").and_then(|it| reader.word(it, &words)).unwrap_or_default();
+    let told = fields.optional("idempotency").and_then(|it| reader.word(it, &words));
+    // A question changes nothing, so that it may always be asked again.
+    let usual = match &step.action {
+        Action::Query { .. } => Idempotency::Idempotent,
+        _ => Idempotency::default(),
+    };
+    step.idempotency = told.unwrap_or(usual);
     step
 }
 
@@ -118,6 +123,7 @@ fn action(reader: &mut Reader<'_>, kind: &str, node: &Node, names: &Names) -> Op
     match kind {
         "command" => command_action(reader, node, names),
         "http" => http_action(reader, node, names, "POST"),
+        "query" => query_action(reader, node, names),
         "wait" => Some(Action::Wait { seconds: reader.positive_duration(node) }),
         "set" => {
             let names = Names { roots: &SET_ROOTS, ..names.clone() };
@@ -167,6 +173,35 @@ fn condition(reader: &mut Reader<'_>, node: &Node) -> String {
         reader.report_at((reader.current, node.place), Code::BadCondition, &message, hint);
     }
     text
+}
+
+fn query_action(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {
+    let mut fields = Fields::open_like(reader, node, "source: prod, promql: 'up == 1'")?;
+    let source = fields.required(reader, "source").map(|it| reader.filled_text(it));
+    let promql = fields.required(reader, "promql").map(|node| {
+        let promql = reader.template(node, names);
+        if names_alert(&promql) {
+            reader.report_hint(
+                node.place,
+                Code::BadValue,
+                "an alert must not write what is asked",
+                "make it a parameter with a pattern",
+            );
+        }
+        promql
+    });
+    let mut assert = String::new();
+    if let Some(node) = fields.optional("assert") {
+        assert = reader.filled_text(node);
+        let roots = ["value", "values", "count"];
+        if !assert.is_empty()
+            && let Err((message, hint)) = check_condition(&assert, &roots)
+        {
+            reader.report_at((reader.current, node.place), Code::BadCondition, &message, hint);
+        }
+    }
+    fields.finish(reader);
+    Some(Action::Query { source: source?, promql: promql?, assert })
 }
 
 fn notify_action(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {

@@ -233,6 +233,8 @@ fn settings_that_are_wrong_are_found_with_their_place() {
         ("auth: {tokens: [{name: a, role: boss, token: {env: A}}]}", "WK0106 1:33"),
         ("auth: {tokens: [{name: a, role: admin, token: geheim}]}", "WK0119 1:47"),
         ("http_allow: ['127.0.0.1:8080', 'host:80', '[::1]:80']", ""),
+        ("http_allow: ['10.0.0.0/8', 'fd00::/8', 'a.example:80']", ""),
+        ("http_allow: ['10.0.0.0/33']", "WK0120 1:14"),
         ("http_allow: ['http://x']", "WK0120 1:14"),
         ("http_allow: ['x']", "WK0120 1:14"),
         ("prometheus: [{name: a}]", "WK0104 1:14"),

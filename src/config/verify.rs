@@ -45,7 +45,7 @@ pub(super) fn verify(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Opt
             node.place,
             Code::MissingField,
             "`verify` checks nothing",
-            "add `alerts_resolved: true`, or an `http` or a `command` that looks",
+            "add `alerts_resolved: true`, or an `http`, a `query` or a `command` that looks",
         );
     }
     let reactions = match fields.optional("on_ineffective") {
@@ -55,7 +55,6 @@ pub(super) fn verify(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Opt
         }
         None => vec![Reaction::Escalate],
     };
-    fields.later(reader, "query");
     fields.finish(reader);
     Some(Verify {
         settle_seconds,

@@ -26,7 +26,12 @@ fn what_is_wrong_with_a_runbook_is_found_with_its_place() {
         (&runbook("guards: {max_runs: {count: 0, per: 1h}}"), "WK0106 2:80"),
         (&runbook("verify: {settle: 1m, within: 10s, alerts_resolved: true}"), "WK0106 2:82"),
         (&runbook("verify: {alerts_resolved: yes}"), "WK0104 2:61|WK0105 2:79"),
-        (&runbook("verify: {alerts_resolved: true, query: {}}"), "WK0107 2:85"),
+        (&runbook("verify: {query: {source: a}}"), "WK0104 2:61|WK0104 2:69"),
+        (
+            &runbook("verify: {query: {source: a, promql: 'up{a=\"{{ labels.x }}\"}'}}"),
+            "WK0106 2:89",
+        ),
+        (&runbook("verify: {query: {source: a, promql: up, assert: 'x > 1'}}"), "WK0116 2:101"),
         (&runbook("verify: {on_ineffective: [shout], command: {argv: [x]}}"), "WK0106 2:79"),
         (&runbook("verify: {within: 10s, hold: 1m, command: {argv: [x]}}"), "WK0106 2:70"),
         (&runbook("always: [{id: a, command: {argv: [x]}}]"), "WK0109 2:67"),
@@ -90,6 +95,7 @@ runbooks:
       every: 5s
       hold: 30s
       http: {url: "http://h/health"}
+      query: {source: prod, promql: 'up{unit="{{ parameters.unit }}"}', assert: "value == 1.0"}
       on_ineffective: [undo]
     always:
       - {id: last, command: {argv: [echo, "{{ parameters.kilobytes }}"]}}
@@ -122,6 +128,7 @@ fn everything_that_a_step_can_say_is_read() {
         ..Verify::default()
     };
     assert_eq!(*verify, expected);
+    assert!(matches!(&verify.looks[1], Action::Query { source, .. } if source == "prod"));
     assert_eq!(verify.looks[0].request(), Some(("GET", "http://h/health")));
 }
 

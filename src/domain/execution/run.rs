@@ -65,7 +65,7 @@ impl State {
             }
             Action::Set { values } => execution.set(values),
             Action::Notify { receiver, text } => self.tell_receiver(now, id, receiver, text),
-            Action::Command { .. } | Action::Http { .. } => {
+            Action::Command { .. } | Action::Http { .. } | Action::Query { .. } => {
                 return self.begin_attempt(now, id, index);
             }
         };
@@ -373,6 +373,11 @@ impl Execution {
                     .collect::<Result<_, String>>()?,
                 body: body.as_ref().map(fill).transpose()?,
                 expect_status: expect_status.clone(),
+            },
+            Action::Query { source, promql, assert } => Action::Query {
+                source: source.clone(),
+                promql: fill(promql)?,
+                assert: assert.clone(),
             },
             Action::Notify { receiver, text } => {
                 Action::Notify { receiver: receiver.clone(), text: fill(text)? }

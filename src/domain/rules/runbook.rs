@@ -104,6 +104,16 @@ pub enum Action {
         /// The statuses that count as success; empty = any 2xx.
         expect_status: Vec<u16>,
     },
+    /// Asks a Prometheus.
+    Query {
+        /// The name of a server in the settings.
+        source: String,
+        /// What is asked; a template.
+        promql: String,
+        /// A CEL condition over `value` (of the first series), `values` and `count`; empty = there
+        /// is an answer.
+        assert: String,
+    },
     /// Waits.
     Wait {
         /// How long.
@@ -128,7 +138,11 @@ impl Action {
     pub fn argv(&self) -> Option<&[String]> {
         match self {
             Self::Command { argv } => Some(argv),
-            Self::Http { .. } | Self::Wait { .. } | Self::Set { .. } | Self::Notify { .. } => None,
+            Self::Http { .. }
+            | Self::Query { .. }
+            | Self::Wait { .. }
+            | Self::Set { .. }
+            | Self::Notify { .. } => None,
         }
     }
 
@@ -136,9 +150,23 @@ impl Action {
     pub fn request(&self) -> Option<(&str, &str)> {
         match self {
             Self::Http { method, url, .. } => Some((method, url)),
-            Self::Command { .. } | Self::Wait { .. } | Self::Set { .. } | Self::Notify { .. } => {
-                None
-            }
+            Self::Command { .. }
+            | Self::Query { .. }
+            | Self::Wait { .. }
+            | Self::Set { .. }
+            | Self::Notify { .. } => None,
+        }
+    }
+
+    /// The question, if it asks a Prometheus.
+    pub fn promql(&self) -> Option<&str> {
+        match self {
+            Self::Query { promql, .. } => Some(promql),
+            Self::Command { .. }
+            | Self::Http { .. }
+            | Self::Wait { .. }
+            | Self::Set { .. }
+            | Self::Notify { .. } => None,
         }
     }
 
@@ -147,6 +175,7 @@ impl Action {
         match self {
             Self::Command { .. } => "command",
             Self::Http { .. } => "http",
+            Self::Query { .. } => "query",
             Self::Wait { .. } => "wait",
             Self::Set { .. } => "set",
             Self::Notify { .. } => "notify",
