@@ -237,13 +237,21 @@ fn get(Arguments(arguments): Arguments) -> Result<Value, ExecutionError> {
         return Err(ExecutionError::function_error("get", "write `get(body, 'a.b')`"));
     };
     let found = match path {
-        // A key of a map that is looked up may have points in it.
-        Value::String(path) => step(start, path)
-            .or_else(|| path.split('.').try_fold(start.clone(), |value, part| step(&value, part))),
+        Value::String(path) => walk(start, path),
         _ => None,
     };
     let nothing = rest.first().cloned().unwrap_or(Value::Null);
     Ok(found.filter(|it| !matches!(it, Value::Null)).unwrap_or(nothing))
+}
+
+/// What stands at a path. A key on the way may have points in it, as those of labels often have.
+fn walk(value: &Value, path: &str) -> Option<Value> {
+    step(value, path).or_else(|| {
+        path.match_indices('.').find_map(|(end, _)| {
+            let (part, rest) = (path.get(..end)?, path.get(end + 1..)?);
+            walk(&step(value, part)?, rest)
+        })
+    })
 }
 
 fn step(value: &Value, part: &str) -> Option<Value> {
@@ -332,6 +340,7 @@ mod tests {
             ("first(get(body, 'z'), body.e, 'c')", "\"c\""),
             ("first(get(body, 'z'), body.e)", "\"\""),
             ("get({'x.y': 1}, 'x.y')", "1"),
+            ("get({'x.y': {'z': [1]}}, 'x.y.z.0')", "1"),
             ("get({'x': 1}, get(body, 'z'), 2)", "2"),
             ("json(body.t).c", "\"d\""),
             ("pairs(body.a.b, 'n', 'v').x", "1"),
