@@ -5,16 +5,20 @@
 //! what an alert is known again by. In everything the heaviest word wins, and the sum of the weights
 //! is the confidence that goes with the alert.
 
+mod evidence;
 mod fields;
 mod identity;
+mod keys;
 mod naming;
 mod suggestion;
+mod things;
 mod verdict;
 mod vocabulary;
 mod words;
 
 use super::mapped::{Kind, Mapped};
 use fields::Field;
+use identity::Identity;
 use jiff::Timestamp;
 use naming::Named;
 use serde_json::Value;
@@ -32,7 +36,7 @@ const ENTRY_FIELDS_MAX: usize = 300;
 const ALL_FIELDS_MAX: usize = 60_000;
 /// The most values beside a list that are looked at.
 const AROUND_MAX: usize = 100;
-/// A body below this evidence is no alert, see [`evidence`].
+/// A body below this evidence is no alert, see [`evidence::weigh`].
 const EVIDENCE_MIN: i32 = 2;
 /// From this weight on an identity is the name of something that raises alerts.
 const MONITOR_WEIGHT: u32 = 88;
@@ -107,7 +111,7 @@ fn all(body: &Value, now: Timestamp) -> Result<(Option<String>, Vec<Guessed>), S
 /// What the parts of a body tell of one alert.
 struct Told {
     title: Named,
-    identity: Named,
+    identity: Identity,
     state: Option<Found<Verdict>>,
     severity: Option<Found<u8>>,
     link: Option<Named>,
@@ -121,14 +125,16 @@ impl Told {
     fn listen(own: &[Field<'_>], around: &[Field<'_>], now: Timestamp) -> Result<Self, String> {
         let state = verdict::state(own, now).or_else(|| verdict::state(around, now));
         let is_firing = state.as_ref().is_none_or(|it| it.verdict.said == Said::Firing);
-        let resources = naming::resources(own);
+        let resources = things::resources(own);
         let of = state.as_ref().and_then(|it| it.verdict.of);
         let title = naming::title(own).or_else(|| naming::title(around));
+        let title = title.or_else(|| naming::address(own));
         let title = naming::with_thing(title, of, &resources);
         let identity = identity::find(own, title.as_ref());
         let identity = identity.or_else(|| identity::find(around, title.as_ref()));
         // An end may tell no more than the key that its beginning had.
-        let title = title.or_else(|| identity.clone().filter(|it| it.weight >= KEY_WEIGHT));
+        let title = title
+            .or_else(|| identity.clone().map(|it| it.named).filter(|it| it.weight >= KEY_WEIGHT));
         let (Some(title), Some(identity)) = (title, identity) else {
             let message = "nothing in the body names an alert: no title, no name, no message";
             return Err(message.to_owned());
@@ -141,7 +147,7 @@ impl Told {
             link: naming::link(own).or_else(|| naming::link(around)),
             starts_at: naming::starts_at(own, is_firing, now),
             resources,
-            labels: naming::labels(own),
+            labels: things::labels(own),
         })
     }
 
@@ -152,7 +158,7 @@ impl Told {
             title: self.title.place.clone(),
             status: place(self.state.as_ref().map(|it| &it.place)),
             severity: place(self.severity.as_ref().map(|it| &it.place)),
-            fingerprint: self.identity.place.clone(),
+            fingerprint: self.identity.named.place.clone(),
             starts_at: place(self.starts_at.as_ref().map(|it| &it.1)),
             link: place(self.link.as_ref().map(|it| &it.place)),
             resources: resources.map(|(name, it)| (name.clone(), it.place.clone())).collect(),
@@ -165,7 +171,7 @@ impl Told {
             self.title.weight,
             self.state.as_ref().map_or(0, |it| it.weight),
             self.severity.as_ref().map_or(30, |it| it.weight),
-            self.identity.weight,
+            self.identity.named.weight,
         ];
         weights.iter().map(|it| it.min(&100)).sum::<u32>() * 1000 / 400
     }
@@ -189,7 +195,7 @@ fn one(own: &[Field<'_>], around: &[Field<'_>], now: Timestamp) -> Result<Guesse
     if let Some(text) = naming::description(own, &told.title.text) {
         annotations.insert("description".to_owned(), text.to_owned());
     }
-    let is_alert = evidence(own, around, &told) >= EVIDENCE_MIN;
+    let is_alert = evidence::weigh(own, around, &told) >= EVIDENCE_MIN;
     let mapped = Mapped {
         kind: if is_alert { Kind::Alert } else { Kind::Other },
         title: told.title.text.clone(),
@@ -208,103 +214,18 @@ fn one(own: &[Field<'_>], around: &[Field<'_>], now: Timestamp) -> Result<Guesse
 /// What the fingerprint is made of. A key that the sender made for that stands alone; the name of a
 /// rule says only with its labels and things which of its alerts it is.
 fn known_by(
-    identity: &Named,
+    identity: &Identity,
     labels: &BTreeMap<String, String>,
     resources: &BTreeMap<String, Named>,
 ) -> BTreeMap<String, String> {
     let mut known_by = BTreeMap::new();
-    if identity.weight < KEY_WEIGHT {
+    if !identity.is_whole {
         known_by.extend(labels.clone());
         known_by.extend(resources.iter().map(|(name, it)| (name.clone(), it.text.clone())));
         known_by.retain(|name, _| !matches!(name.as_str(), "severity" | "priority" | "level"));
     }
-    known_by.insert("known_by".to_owned(), identity.text.clone());
+    known_by.insert("known_by".to_owned(), identity.named.text.clone());
     known_by
 }
 
 const SEVERITIES: [&str; 4] = ["info", "warning", "error", "critical"];
-
-/// Words that bodies with alerts have.
-const FOR: &[&str] = &[
-    "alarm",
-    "alert",
-    "alerts",
-    "check",
-    "critical",
-    "down",
-    "downtime",
-    "firing",
-    "incident",
-    "monitor",
-    "outage",
-    "problem",
-    "recovered",
-    "recovery",
-    "resolved",
-    "sensor",
-    "severity",
-    "threshold",
-    "triggered",
-    "unhealthy",
-    "violation",
-    "warning",
-    "degraded",
-    "disruption",
-    "error",
-    "failed",
-    "failure",
-    "health",
-    "issue",
-    "maintenance",
-    "unavailable",
-];
-/// Words that bodies of repositories have.
-const AGAINST: &[&str] = &[
-    "branch",
-    "commit",
-    "commits",
-    "fork",
-    "forkee",
-    "merge",
-    "milestone",
-    "pull",
-    "push",
-    "pusher",
-    "repository",
-    "review",
-    "star",
-    "wiki",
-];
-/// What calls itself so is one.
-const NAMED: &[&str] = &["alarm", "alert", "alerts", "incident", "monitor", "problem"];
-
-/// How much speaks for an alert, and against: a push to a repository has titles and states as well.
-fn evidence(own: &[Field<'_>], around: &[Field<'_>], told: &Told) -> i32 {
-    let (mut found, mut against, mut is_named) = (Vec::new(), Vec::new(), false);
-    for field in own.iter().chain(around) {
-        let values = if field.text().is_some_and(|it| it.len() <= 80) {
-            fields::words(field)
-        } else {
-            Vec::new()
-        };
-        for word in field.own.iter().chain(field.owner.iter()).chain(&values) {
-            let word = word.as_str();
-            if FOR.contains(&word) && !found.contains(&word.to_owned()) {
-                found.push(word.to_owned());
-            }
-        }
-        is_named |= words::any(&field.own, NAMED) || words::any(&field.owner, NAMED);
-        for word in field.own.iter().chain(field.above.iter()) {
-            if AGAINST.contains(&word.as_str()) && !against.contains(word) {
-                against.push(word.clone());
-            }
-        }
-    }
-    let count = |it: &Vec<String>| i32::try_from(it.len()).unwrap_or(i32::MAX);
-    count(&found).min(4)
-        + i32::from(is_named)
-        + i32::from(told.state.as_ref().is_some_and(|it| it.weight >= 60)) * 2
-        + i32::from(told.severity.is_some()) * 2
-        + i32::from(told.identity.weight >= MONITOR_WEIGHT) * 2
-        - count(&against) * 3
-}

@@ -1,5 +1,6 @@
 //! Takes a body apart: every single value with the words of the keys that lead to it.
 
+use super::keys::MONITORS;
 use super::words::{words_of, words_of_key};
 use serde_json::{Map, Value};
 use std::rc::Rc;
@@ -14,6 +15,10 @@ const JUDGED_MAX: usize = 50;
 const JUDGED_FIELDS_MAX: usize = 100;
 /// The most lists that are judged.
 const LISTS_MAX: usize = 64;
+/// The most lines of a text that are looked at for fields.
+const LINES_MAX: usize = 40;
+/// The fewest lines of a text that look like fields before they are taken for such.
+const PAIRS_MIN: usize = 2;
 /// How deep objects are looked into.
 const DEPTH_MAX: usize = 12;
 /// Keys that only wrap what matters: they count neither as depth nor as owner.
@@ -117,6 +122,7 @@ struct Above {
     levels: usize,
     is_label: bool,
     is_listed: bool,
+    is_button: bool,
     place: String,
 }
 
@@ -196,6 +202,7 @@ fn step<'a>(
         inside.levels += 1;
         inside.place = path_to(&above.place, key);
         inside.words = above.words.iter().chain(&own).cloned().collect();
+        inside.is_button |= is_button(&own);
         inside.is_label |=
             LABELS.contains(&joined.as_str()) || own.last().is_some_and(|it| it == "labels");
         if !is_wrapper {
@@ -215,11 +222,41 @@ fn step<'a>(
         }
         return;
     }
+    if let Value::String(text) = value {
+        lines(text, above, found);
+    }
     add(key, own, leaf(value), above, found);
 }
 
+/// The lines `Severity: High` of a longer text, as mails and chats tell their fields.
+fn lines<'a>(text: &'a str, above: &Above, found: &mut Found<'a>) {
+    let pairs = text.lines().take(LINES_MAX).filter_map(|line| {
+        let (key, value) = line.split_once(": ")?;
+        let (key, value) = (key.trim_matches(|it: char| !it.is_alphanumeric()), value.trim());
+        let is_key = (1..=3).contains(&key.split_whitespace().count()) && key.len() <= 32;
+        let is_key = is_key && key.starts_with(char::is_alphabetic) && !key.contains(['[', '(']);
+        (is_key && !value.is_empty() && value.len() <= 250).then_some((key, value))
+    });
+    let pairs: Vec<(&str, &str)> = pairs.collect();
+    if pairs.len() >= PAIRS_MIN && text.lines().nth(PAIRS_MIN - 1).is_some() {
+        // A field of the body's own goes before.
+        let inside = Above { depth: above.depth + 1, ..above.clone() };
+        for (key, value) in pairs {
+            pair_text(key, value, &inside, found);
+        }
+    }
+}
+
+/// Whether this is the key of what people can press below a message.
+fn is_button(own: &[String]) -> bool {
+    let last = own.last().map_or("", String::as_str);
+    matches!(last, "actions" | "button" | "buttons") || own == ["potential", "action"]
+}
+
 fn add<'a>(key: &str, own: Vec<String>, value: Leaf<'a>, above: &Above, found: &mut Found<'a>) {
-    if found.fields.len() < found.most {
+    // What stands on a button says nothing of the alert; where it leads to may.
+    let is_web = matches!(&value, Leaf::Text(it) if it.starts_with("http"));
+    if found.fields.len() < found.most && (is_web || !above.is_button) {
         let is_bare = own.iter().all(|it| BARE.contains(&it.as_str()));
         let of = if is_bare { &*above.owner } else { &[] };
         let meaning = of.iter().chain(&own).cloned().collect();
@@ -318,6 +355,17 @@ const LISTS: &[&str] = &[
     "monitors",
 ];
 
+/// Keys of these under which what was found stands just as well.
+const SAMPLES: &[&str] =
+    &["data", "entries", "events", "items", "messages", "records", "results", "value"];
+
+/// Whether this is an object that raises alerts and has a name: a rule, a saved search.
+fn is_named_monitor(key: &str, value: &Value) -> bool {
+    let name = ["name", "title"].iter().find_map(|it| value.get(it)).and_then(Value::as_str);
+    name.is_some_and(|it| !it.is_empty())
+        && words_of_key(key).last().is_some_and(|it| MONITORS.contains(&it.as_str()))
+}
+
 /// Finds a list of alerts, objects that tell more than one thing each, and the path to it.
 pub(super) fn list_of_alerts(body: &Value) -> Option<(String, &Value)> {
     find_list(body, (4, true), "", &mut 0)
@@ -337,7 +385,12 @@ fn find_list<'a>(
             (tell * 2 > looked_at).then(|| (place.to_owned(), value))
         }
         Value::Object(map) if levels > 0 => {
-            let named = |key: &str| LISTS.contains(&key.to_ascii_lowercase().as_str());
+            // What a rule found is not what it says: beside the rule the list is one of samples.
+            let has_rule = map.iter().any(|(key, it)| is_named_monitor(key, it));
+            let named = |key: &str| {
+                let key = key.to_ascii_lowercase();
+                LISTS.contains(&key.as_str()) && !(has_rule && SAMPLES.contains(&key.as_str()))
+            };
             let lists = map.iter().filter(|(key, it)| it.is_array() && named(key));
             let objects = map.iter().filter(|(_, it)| it.is_object());
             let mut inside =

@@ -1,30 +1,75 @@
 //! By what an alert is known again, so that the fired and the resolved body of one are one.
 
+use super::KEY_WEIGHT;
 use super::fields::Field;
-use super::naming::{NAME_BYTES_MAX, Named, heaviest};
-use super::vocabulary::{MONITORS, OCCURRENCES, PAST, STRANGERS};
+use super::keys::{MONITORS, OCCURRENCES, PAST, STRANGERS};
+use super::naming::{NAME_BYTES_MAX, Named, is_readable, thing_of_id};
 use super::words::{any, is_strange, resource, severity_of_word, state_of, words_of};
 use crate::ingest::moment_text;
 
+/// By what an alert is known again.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) named: Named,
+    /// Whether it says alone which alert it is: a key made for that, or the number of an error. The name
+    /// of a rule says so only with its labels and things.
+    pub(super) is_whole: bool,
+}
+
 /// By what the alert is known again, best first: a key that the sender made for that, the thing
 /// that raised it, its title without what changes.
-pub(super) fn find(fields: &[Field<'_>], title: Option<&Named>) -> Option<Named> {
+pub(super) fn find(fields: &[Field<'_>], title: Option<&Named>) -> Option<Identity> {
+    let typed = typed_objects(fields);
     let by_key = fields.iter().filter_map(|it| {
         let text = it.plain()?;
-        let weight = identity_weight(it)?.checked_sub(it.depth * 2)?;
+        let is_typed = it.own == ["id"] && typed.contains(&object_of(&it.place));
+        let weight = if is_typed { TYPED_WEIGHT } else { identity_weight(it)? };
+        let is_whole = is_typed || weight >= KEY_WEIGHT || is_error_number(it);
+        let weight = weight.checked_sub(it.depth * 2)?;
         let is_fit = text.len() <= NAME_BYTES_MAX * 2
-            && (moment_text::read(&text).is_none() || weight > 90)
+            && (moment_text::read(&text).is_none() || weight > 60)
             && text != "0";
-        is_fit.then(|| Named { text: with_noun(it, text), weight, place: it.place.clone() })
+        // A name may have the state in front: `[Triggered] CPU`. An id is kept as it is.
+        let text = if text.contains(' ') { lasting(&text) } else { with_noun(it, text) };
+        let named = Named { text, weight, place: it.place.clone() };
+        is_fit.then_some(Identity { named, is_whole })
     });
-    let by_title = title.map(|it| Named {
-        text: lasting(&it.text),
-        weight: if it.weight >= 70 { 66 } else { 50 },
-        place: it.place.clone(),
+    let by_title = title.map(|it| {
+        // A title that is all state lasts as it is.
+        let text = Some(lasting(&it.text)).filter(|it| !it.is_empty());
+        let text = text.unwrap_or_else(|| it.text.to_lowercase());
+        let weight = if it.weight >= 70 { 66 } else { 50 };
+        Identity { named: Named { text, weight, place: it.place.clone() }, is_whole: false }
     });
-    let by_title = by_title.filter(|it| !it.text.is_empty());
-    let by_key = by_key.map(|it| Named { text: lasting_name(&it), ..it });
-    heaviest(by_key.chain(by_title))
+    by_key.chain(by_title).fold(None, |best: Option<Identity>, it| match best {
+        Some(best) if best.named.weight >= it.named.weight => Some(best),
+        _ => Some(it),
+    })
+}
+
+/// Whether this is the number under which all occurrences of an error are counted.
+fn is_error_number(field: &Field<'_>) -> bool {
+    let noun = field.own.iter().rev().nth(1).or_else(|| field.owner.last());
+    let noun = noun.map_or("", String::as_str);
+    matches!(field.head(), "id" | "uid" | "uuid") && ERRORS.contains(&noun)
+}
+
+/// What is counted under one number until it is mended.
+const ERRORS: &[&str] = &["bug", "error", "exception", "fault", "issue", "item"];
+
+/// The weight of an id of an object that says itself that it is an incident.
+const TYPED_WEIGHT: u32 = 80;
+
+/// The places of the objects that say of themselves what they are: `{"id": …, "type": "incident"}`.
+fn typed_objects<'f>(fields: &'f [Field<'_>]) -> Vec<&'f str> {
+    let types = fields.iter().filter(|it| it.own == ["type"] || it.own == ["kind"]);
+    let types = types.filter(|it| it.text().is_some_and(|it| OCCURRENCES.contains(&it)));
+    types.filter(|it| it.text() != Some("event")).map(|it| object_of(&it.place)).collect()
+}
+
+/// The path to the object that a value stands in.
+fn object_of(place: &str) -> &str {
+    place.rsplit_once('.').map_or("", |it| it.0)
 }
 
 /// A short number means something only together with what it is the number of.
@@ -34,11 +79,6 @@ fn with_noun(field: &Field<'_>, text: String) -> String {
     }
     let noun = if field.own.len() > 1 { field.own.first() } else { field.owner.last() };
     format!("{} {text}", noun.map_or("", String::as_str)).trim().to_owned()
-}
-
-/// A name may have the state in front: `[Triggered] CPU`. An id is kept as it is.
-fn lasting_name(named: &Named) -> String {
-    if named.text.contains(' ') { lasting(&named.text) } else { named.text.clone() }
 }
 
 fn identity_weight(field: &Field<'_>) -> Option<u32> {
@@ -99,8 +139,10 @@ fn identity_weight(field: &Field<'_>) -> Option<u32> {
     }
     let is_occurrence = OCCURRENCES.contains(&noun);
     match (is_occurrence, is_id) {
-        (true, true) if noun == "issue" => Some(90),
-        (true, true) if noun != "event" => Some(62),
+        (_, true) if is_error_number(field) => Some(if noun == "item" { 72 } else { 90 }),
+        (false, true) if thing_of_id(field).is_some() && is_readable(field.text()?) => Some(69),
+        // A code says of what kind an error is.
+        (true, true) if noun != "event" && field.head() != "code" => Some(62),
         (_, true) if own.len() == 1 && field.depth == 0 && own != ["code"] && own != ["number"] => {
             Some(40)
         }
@@ -110,7 +152,8 @@ fn identity_weight(field: &Field<'_>) -> Option<u32> {
 
 /// Words between those that last, and what measures are counted in.
 const FILLERS: &[&str] = &[
-    "after", "again", "are", "auto", "been", "for", "has", "is", "not", "now", "re", "still", "was",
+    "after", "again", "are", "auto", "became", "been", "came", "for", "has", "is", "not", "now",
+    "re", "still", "was", "went",
 ];
 const UNITS: &[&str] = &[
     "b", "bytes", "c", "gb", "gib", "hours", "kb", "mb", "mib", "min", "minutes", "ms", "percent",
@@ -120,15 +163,20 @@ const UNITS: &[&str] = &[
 /// A title without what changes from one message of an alert to the next: words of state, times,
 /// measures.
 pub(super) fn lasting(title: &str) -> String {
+    let title = without_duration(title);
     let tokens: Vec<&str> = title.split_whitespace().collect();
     let mut kept = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
         let bare = token.trim_matches(|it: char| !it.is_alphanumeric());
         let next = tokens.get(index + 1).copied().unwrap_or_default();
         let words = words_of(bare);
-        let is_state = words.iter().all(|it| {
-            state_of(std::slice::from_ref(it)).is_some() || severity_of_word(it).is_some()
-        });
+        // `FIRING:2` counts how many.
+        let names = words.iter().filter(|it| it.parse::<u32>().is_err());
+        let is_state = words.is_empty()
+            || names.clone().count() > 0
+                && names.clone().all(|it| {
+                    state_of(std::slice::from_ref(it)).is_some() || severity_of_word(it).is_some()
+                });
         let is_filler = words.iter().all(|it| FILLERS.contains(&it.as_str()));
         let is_counter = token.starts_with('#') && bare.bytes().all(|it| it.is_ascii_digit());
         if !(is_state || is_filler || is_counter || is_measure(token, bare, next)) {
@@ -136,6 +184,17 @@ pub(super) fn lasting(title: &str) -> String {
         }
     }
     kept.join(" ")
+}
+
+/// A title without how long it took: `Resolved in 5m 0s: CPU`.
+fn without_duration(title: &str) -> &str {
+    let Some((mark, rest)) = title.split_once(": ") else { return title };
+    let words = words_of(mark);
+    let is_mark = words.len() > 1
+        && words.len() <= 6
+        && words.first().is_some_and(|it| state_of(std::slice::from_ref(it)).is_some());
+    let in_time = words.iter().any(|it| it == "in" || it == "after");
+    if is_mark && in_time { rest } else { title }
 }
 
 /// `97.1`, `10:15`, `96%`, `5m`, and `97` before `%` or `MB`; no address, no path, no plain number,

@@ -1,9 +1,9 @@
 //! What an alert is called, by what it is known again, and what it is about.
 
 use super::fields::{Field, Leaf};
-use super::vocabulary::{MONITORS, OCCURRENCES, PAST, STRANGERS};
+use super::keys::{MONITORS, OCCURRENCES, PAST, STRANGERS};
+use super::vocabulary::NEGATIONS;
 use super::words::{any, is_strange, resource, severity_of_word, state_of, words_of};
-use crate::ingest::mapped::label_name;
 use crate::ingest::moment_text;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -14,6 +14,10 @@ const NAME_WEIGHT: u32 = 70;
 const MESSAGE_WEIGHT: u32 = 64;
 /// The longest title, in characters.
 const TITLE_MAX: usize = 200;
+/// The most words of a line that is only a heading.
+const HEADING_WORDS_MAX: usize = 6;
+/// How many lines after a heading a list may begin.
+const HEADING_LINES_MAX: usize = 3;
 /// The longest value that can name a thing, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 250;
 
@@ -94,9 +98,15 @@ pub(super) fn description<'f>(fields: &'f [Field<'_>], title: &str) -> Option<&'
     texts.filter(|it| *it != title).max_by_key(|it| it.len().min(500))
 }
 
-/// The first line of a text that can be a title.
+/// The line of a text that can be a title: the first, or the first point of a list under a heading.
 fn title_text(text: &str) -> Option<String> {
-    let line = text.lines().map(str::trim).find(|it| !it.is_empty())?;
+    let mut lines = text.lines().map(str::trim).filter(|it| !it.is_empty());
+    let first = lines.next()?;
+    let point =
+        lines.take(HEADING_LINES_MAX).find_map(|it| it.strip_prefix(['*', '-', '\u{2022}']));
+    let point =
+        point.filter(|it| it.starts_with(' ') && words_of(first).len() <= HEADING_WORDS_MAX);
+    let line = point.filter(|_| state_of(&words_of(first)).is_none()).unwrap_or(first).trim();
     let words = words_of(line);
     let is_name = line.chars().any(char::is_alphabetic)
         && line.chars().count() > 2
@@ -105,7 +115,9 @@ fn title_text(text: &str) -> Option<String> {
         && moment_text::read(line).is_none();
     let only_state = words.len() <= 2
         && words.iter().all(|it| {
-            state_of(std::slice::from_ref(it)).is_some() || severity_of_word(it).is_some()
+            state_of(std::slice::from_ref(it)).is_some()
+                || severity_of_word(it).is_some()
+                || NEGATIONS.contains(&it.as_str())
         });
     if !is_name || only_state || (line.starts_with("{{") || line.starts_with("arn:")) {
         return None;
@@ -125,11 +137,18 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
     if any(&field.own, PAST) || any(&field.owner, PAST) || field.is_tag && !any(meaning, MONITORS) {
         return None;
     }
+    let text = field.text()?;
     let qualified = |list: &[&str]| any(&field.owner, list) || any(&field.own, list);
     let about_monitor = qualified(MONITORS);
-    let about_alert = about_monitor || qualified(OCCURRENCES);
+    // `app_name` below `problem` is the name of an app.
+    let is_own_name = field.own.len() == 1;
+    let about_alert = about_monitor
+        || any(&field.own, OCCURRENCES)
+        || is_own_name && any(&field.owner, OCCURRENCES);
     let own_monitor = any(&field.own, MONITORS) || any(&field.own, OCCURRENCES);
     let base: u32 = match field.head() {
+        // `alertType`, `eventTypeName`: a name where nothing has a better one.
+        "name" | "type" if own_monitor && field.has("type") => type_weight(text)?,
         "name" | "title" if any(&field.own, &["type", "group", "policy"]) => 30,
         "title" | "headline" => 100,
         "subject" => 94,
@@ -137,14 +156,19 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         "name" if field.own.len() == 2 && field.has("alert") => 106,
         "name" | "display" if about_monitor => 92,
         "name" if about_alert => 84,
-        "name" if field.depth == 0 && field.own.len() == 1 => 78,
+        "name" if field.depth == 0 && is_own_name => 78,
         "name" if field.has("display") && field.own.len() > 2 => 66,
         "name" if resource(field.own.first()?).is_some() => 34,
         "name" => 44,
+        // What is only labelled is called so by people.
+        "alias" if any(&field.owner, &["alert", "alarm"]) => 50,
+        "label" | "alias" if is_own_name && about_monitor => 80,
+        "label" | "alias" if is_own_name && resource(field.owner.last()?).is_some() => 40,
         "alert" | "alarm" | "problem" | "check" | "monitor" | "rule" => 74,
+        "trigger" | "condition" if text.contains(' ') => 72,
         "detector" | "sensor" => 76,
-        // `"event": "HttpServerError"`, and not `"event": "incident.opened"`.
-        "event" if field.text()?.chars().all(|it| it.is_alphanumeric() || it == ' ') => 66,
+        // `"event": "HttpServerError"`, and not `"event": "incident.opened"` or `"occurred"`.
+        "event" if is_plain(text) && words_of(text).len() > 1 => 66,
         "description" | "desc" if field.has("short") => 88,
         "desc" | "description" if any(&field.own, &["service", "alarm", "check"]) => 68,
         "message" | "msg" => 60,
@@ -152,14 +176,82 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         // `eventTypeCode`, `error_code`: a name, where it is no number.
         "code" if any(&field.own, &["event", "error", "alert", "problem"]) => 62,
         "description" => 54,
+        "exception" | "error" => 50,
         "reason" | "output" | "info" | "content" | "body" | "details" | "detail" => 46,
+        "id" if is_readable(text) && thing_of_id(field).is_some() => 26,
         word if resource(word).is_some() => 24,
         _ => return None,
     };
+    let base = if is_made_up(text) { base.min(MADE_UP_WEIGHT) } else { base };
     let is_stranger = any(&field.own, STRANGERS) || is_strange(&field.owner);
     let penalty = if is_stranger && !own_monitor { 60 } else { 0 };
     let bonus = if own_monitor { 4 } else { 0 };
     (base + bonus).checked_sub(penalty).filter(|it| *it > 0)
+}
+
+/// A name of this weight is less than a message.
+const MADE_UP_WEIGHT: u32 = 42;
+
+/// How much the kind of an alert says what it is: much where it is a sentence, little where it is a
+/// code, nothing where it is one word.
+fn type_weight(text: &str) -> Option<u32> {
+    match words_of(text).len() {
+        0 | 1 => None,
+        _ if text.contains('.') => None,
+        _ if text.contains(' ') => Some(54),
+        2 => Some(22),
+        _ => Some(46),
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|it| it.is_alphanumeric() || it == ' ')
+}
+
+/// The thing that a key is the id of: `task` of `task_id`.
+pub(super) fn thing_of_id<'f>(field: &'f Field<'_>) -> Option<&'f str> {
+    const RUNNING: &[&str] = &["dag", "flow", "job", "pipeline", "task", "workflow"];
+    let before = field.own.iter().rev().nth(1).or_else(|| field.owner.last())?;
+    let is_thing = RUNNING.contains(&before.as_str())
+        || MONITORS.contains(&before.as_str())
+        || resource(before).is_some();
+    is_thing.then_some(before.as_str())
+}
+
+/// Whether people gave this id: `load_orders`, and not `5f1c88a0`.
+pub(super) fn is_readable(text: &str) -> bool {
+    let letters = text.chars().filter(|it| it.is_alphabetic()).count();
+    let words = words_of(text);
+    let has_word = words.iter().any(|it| it.len() >= 4 && it.chars().all(char::is_alphabetic));
+    has_word && letters * 4 >= text.chars().count() * 3 && !is_number_like(text)
+}
+
+/// Whether a machine gave this name: `checkout-7d9f-x2x.17a1b2c3d4`.
+fn is_made_up(text: &str) -> bool {
+    let mixed = |it: &&str| {
+        it.len() >= 3
+            && it.contains(|it: char| it.is_ascii_digit())
+            && it.contains(|it: char| it.is_ascii_lowercase())
+    };
+    !text.contains(' ') && text.split(['-', '.', '_']).filter(mixed).count() >= 2
+}
+
+/// The address of what is watched, where it has no name.
+pub(super) fn address(fields: &[Field<'_>]) -> Option<Named> {
+    heaviest(fields.iter().filter_map(|it| {
+        let url = it.text()?;
+        let (_, address) = url.split_once("://")?;
+        let is_key =
+            matches!(it.head(), "url" | "uri" | "target" | "address" | "website" | "endpoint");
+        let is_watched = any(&it.owner, MONITORS) || any(&it.own, &["check", "monitor", "target"]);
+        let text = address.trim_end_matches('/').to_owned();
+        let is_image = any(&it.own, &["avatar", "favicon", "icon", "image", "logo"]);
+        (is_key && is_watched && !is_image && !text.contains(char::is_whitespace)).then(|| Named {
+            text: text.chars().take(TITLE_MAX).collect(),
+            weight: 30_u32.saturating_sub(it.depth * 4),
+            place: it.place.clone(),
+        })
+    }))
 }
 
 /// Finds the link to where the alert can be looked at.
@@ -199,6 +291,7 @@ fn link_weight(field: &Field<'_>, url: &str) -> Option<u32> {
         return None;
     }
     let base = match field.head() {
+        "url" | "link" | "permalink" if field.own.len() == 1 => 76,
         "url" | "link" | "href" | "permalink" | "uri" => 70,
         "html" | "web" | "self" => 60,
         _ => 40,
@@ -218,8 +311,13 @@ fn link_weight(field: &Field<'_>, url: &str) -> Option<u32> {
         } else {
             0
         }
-        + if has(STRANGERS) { 40 } else { 0 };
-    Some((base + bonus).max(penalty) - penalty)
+        + if has(STRANGERS) { 40 } else { 0 }
+        // Where the tool or the thing lives is not where the alert can be looked at.
+        + if has(&["app", "application", "base", "controller", "home", "project", "server"]) { 15 } else { 0 };
+    // The front door is far from it.
+    let steps = url.split(['/', '?', '#']).filter(|it| !it.is_empty()).count();
+    let near = if steps > 2 { 3 } else { 0 };
+    Some((base + bonus + near).max(penalty) - penalty)
 }
 
 /// Finds since when it is true. While it fires the time of the message will do; of what is over
@@ -261,11 +359,24 @@ fn start_weight(field: &Field<'_>, is_firing: bool) -> Option<u32> {
         "updated",
         "until",
     ];
+    // What was looked at began earlier than what was seen in it.
+    const LOOKED_AT: &[&str] =
+        &["evaluation", "period", "query", "range", "timeframe", "timerange", "window"];
     let meaning = &field.meaning;
     let has = |list: &[&str]| any(meaning, list);
-    if has(OVER) || is_strange(&field.owner) || has(&["previous", "next", "local"]) {
+    if has(OVER)
+        || is_strange(&field.owner)
+        || has(&["previous", "next", "local"])
+        || has(LOOKED_AT)
+    {
         return None;
     }
+    // A service, or a check, is older than its alert.
+    let owner = field.owner.last().map_or("", String::as_str);
+    let is_thing = resource(owner).is_some() || MONITORS.contains(&owner);
+    let is_thing = is_thing && !matches!(owner, "alert" | "alarm");
+    let about_alert = any(&field.owner, OCCURRENCES) || any(&field.owner, &["alert", "alarm"]);
+    let bonus = if about_alert { 8 } else { 0 };
     let is_time = has(&[
         "at",
         "date",
@@ -280,111 +391,17 @@ fn start_weight(field: &Field<'_>, is_firing: bool) -> Option<u32> {
     ]);
     if has(START) {
         Some(95)
-    } else if has(&["first"]) && (is_time || has(&["seen", "occurred"])) {
+    } else if has(&["first"]) && !has(&["response"]) {
         Some(88)
     } else if has(&["triggered", "trigger", "activated", "raised", "down", "detected"]) && is_time {
         Some(85)
     } else if has(&["created"]) && (is_time || meaning.len() == 1 || field.own.len() == 1) {
-        Some(if is_firing { 70 } else { 62 })
+        (!is_thing).then_some(bonus + if is_firing { 70 } else { 62 })
     } else if is_firing && is_time {
         Some(55)
+    } else if is_firing && has(&["occurred", "received", "reported"]) {
+        Some(50)
     } else {
         None
     }
-}
-
-/// What an alert is about: names of things that can be broken, by label.
-pub(super) fn resources(fields: &[Field<'_>]) -> BTreeMap<String, Named> {
-    let mut best: BTreeMap<String, Named> = BTreeMap::new();
-    for field in fields {
-        let Some((label, weight)) = resource_weight(field).filter(|_| !field.is_listed) else {
-            continue;
-        };
-        let Some(text) = field.plain() else { continue };
-        let is_name = text.len() <= NAME_BYTES_MAX
-            && !text.contains('\n')
-            && !text.starts_with("{{")
-            && moment_text::read(&text).is_none();
-        let known = best.get(label).map_or(0, |it| it.weight);
-        if is_name && weight > known {
-            let place = field.place.clone();
-            best.insert(label.to_owned(), Named { text, weight, place });
-        }
-    }
-    best
-}
-
-fn resource_weight(field: &Field<'_>) -> Option<(&'static str, u32)> {
-    if any(&field.own, PAST)
-        || any(
-            &field.owner,
-            &[
-                "actor",
-                "author",
-                "user",
-                "sender",
-                "integration",
-                "creator",
-                "webhook",
-                "client",
-                "sdk",
-                "browser",
-                "os",
-            ],
-        )
-    {
-        return None;
-    }
-    let own: Vec<&str> = field.own.iter().map(String::as_str).collect();
-    let (label, form): (&str, u32) = match own.as_slice() {
-        [word] if resource(word).is_some() => (resource(word)?, 80),
-        [.., word]
-            if resource(word).is_some() && field.own.len() <= 3 && !any(&field.own, STRANGERS) =>
-        {
-            (resource(word)?, 55)
-        }
-        [word, "name" | "desc" | "description"] => (resource(word)?, 90),
-        [.., word, "name"] => (resource(word)?, 60),
-        [word, "id" | "key" | "alias" | "address"] => (resource(word)?, 50),
-        ["name" | "display" | "hostname"] => (resource(field.owner.last()?)?, 70),
-        ["id" | "key" | "url"] => (resource(field.owner.last()?)?, 40),
-        _ => return None,
-    };
-    let is_title = label == "resource" && own == ["subject"];
-    if is_title || matches!(field.value, Leaf::Bool(_) | Leaf::Null) {
-        return None;
-    }
-    Some((label, (form + 20).saturating_sub(field.depth * 3)))
-}
-
-/// Labels of the sender's own choice that stay the same from one message to the next.
-pub(super) fn labels(fields: &[Field<'_>]) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    for field in fields.iter().filter(|it| it.is_label && !it.is_listed) {
-        let name = label_name(&field.key);
-        let meaning = &field.meaning;
-        let Some(text) = field.plain() else { continue };
-        let is_fit = !name.is_empty()
-            && text.len() <= NAME_BYTES_MAX
-            && !text.contains('\n')
-            && !any(
-                meaning,
-                &[
-                    "value",
-                    "time",
-                    "timestamp",
-                    "date",
-                    "count",
-                    "duration",
-                    "url",
-                    "message",
-                    "state",
-                    "status",
-                ],
-            );
-        if is_fit && found.len() < 24 {
-            found.entry(name).or_insert(text);
-        }
-    }
-    found
 }

@@ -1,10 +1,10 @@
 //! Whether an alert fires, and how bad it is, by keys and values.
 
 use super::fields::{Field, Leaf, words};
-use super::vocabulary::{MONITORS, OCCURRENCES, PAST};
+use super::keys::{MONITORS, OCCURRENCES, PAST};
 use super::words::{
     Said, any, is_strange, resource, severity_of_state, severity_of_word, state_of, state_of_text,
-    words_of,
+    strong_state_of, words_of,
 };
 use crate::ingest::moment_text;
 use jiff::Timestamp;
@@ -82,20 +82,49 @@ fn one_state(field: &Field<'_>, now: Timestamp) -> Weighed<Said> {
 fn state_of_words(field: &Field<'_>, meaning: &[String]) -> Weighed<Said> {
     let value = words(field);
     let text = field.text()?;
-    if let [only] = value.as_slice()
-        && let Ok(number) = only.parse::<f64>()
-    {
-        return number_of_state(meaning, number);
+    if let [only] = value.as_slice() {
+        if let Ok(number) = only.parse::<f64>() {
+            return number_of_state(meaning, number);
+        }
+        // Forms, and alerts whose values are all texts, write a truth as one.
+        if let Ok(is_true) = only.parse::<bool>() {
+            return state_of_bool(meaning, is_true);
+        }
     }
+    // A sensor that is made for a trouble is on while there is one.
+    if matches!(text, "on" | "off") && field.head() == "state" {
+        return Some((if text == "on" { Said::Firing } else { Said::Resolved }, 60));
+    }
+    // `"clear": "normal"`: what is said under the word itself is that it is so.
+    if let [word] = field.own.as_slice()
+        && matches!(word.as_str(), "clear" | "cleared" | "recovered" | "recovery" | "resolved")
+        && strong_state_of(&value) == Some(Said::Resolved)
+    {
+        return Some((Said::Resolved, 70));
+    }
+    let value = after_arrow(text).map_or(value, words_of);
     let weight = key_weight(field, meaning);
     if weight > 0 && value.len() <= 6 && text.len() <= 60 {
         let said = state_of(&value)?;
+        if weight == SEVERITY_WEIGHT {
+            // What is over may still tell how bad it was; a severity that is well is over.
+            let weight = if said == Said::Resolved { SEVERITY_WEIGHT } else { 25 };
+            return Some((said, weight));
+        }
         // Types are often kinds of things: `"type": "error"`, `"kind": "alert"`.
-        let is_sure = said == Said::Resolved || weight > 60 || value.len() > 1;
-        return Some((said, if is_sure { weight } else { 35 }));
+        let is_sure = weight > 60 || strong_state_of(&value).is_some();
+        return Some((said, if is_sure { weight } else { 40 }));
     }
     text_weight(field).and_then(|weight| sentence(text, weight))
 }
+
+/// The state that a change leads to: `OK -> CRITICAL`.
+fn after_arrow(text: &str) -> Option<&str> {
+    ["->", "=>", "\u{2192}"].iter().find_map(|it| text.rsplit_once(it)).map(|it| it.1)
+}
+
+/// How much a severity weighs as a state.
+const SEVERITY_WEIGHT: u32 = 72;
 
 /// How much a key says that its value is a state; 0 = nothing.
 fn key_weight(field: &Field<'_>, meaning: &[String]) -> u32 {
@@ -115,7 +144,7 @@ fn key_weight(field: &Field<'_>, meaning: &[String]) -> u32 {
     {
         60
     } else if has(&["severity", "level"]) {
-        50
+        SEVERITY_WEIGHT
     } else if has(&["color", "colour"]) {
         30
     } else {
@@ -133,7 +162,9 @@ fn text_weight(field: &Field<'_>) -> Option<u32> {
     }
 }
 
-/// How much of a sentence is read, in bytes.
+/// The most lines of a text that are read.
+const LINES_MAX: usize = 5;
+/// How much of a line is read, in bytes.
 const LINE_BYTES_MAX: usize = 500;
 /// The most parts in brackets that are looked at.
 const MARKS_MAX: usize = 8;
@@ -143,9 +174,19 @@ fn beginning(line: &str) -> &str {
     line.get(..line.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or(line)
 }
 
-/// What a sentence says: in brackets or before a colon, else by its plain words.
+/// What a text says: the first of its lines that says something.
 fn sentence(text: &str, weight: u32) -> Weighed<Said> {
-    let line = beginning(text.lines().find(|it| !it.trim().is_empty())?);
+    let lines = text.lines().filter(|it| !it.trim().is_empty()).take(LINES_MAX).enumerate();
+    let mut said = lines.filter_map(|(index, line)| {
+        let (said, weight) = line_of_text(beginning(line), weight)?;
+        Some((said, if index == 0 { weight } else { weight.saturating_sub(6) }))
+    });
+    said.next()
+}
+
+/// What a line says: in brackets or before a colon, else by its plain words. A mark that is only a
+/// name, `alert: …`, is asked last.
+fn line_of_text(line: &str, weight: u32) -> Weighed<Said> {
     let mut marked = Vec::new();
     for (start, _) in line.match_indices(['[', '(', '*']).take(MARKS_MAX) {
         let rest = line.get(start + 1..).unwrap_or_default();
@@ -153,31 +194,33 @@ fn sentence(text: &str, weight: u32) -> Weighed<Said> {
     }
     marked.extend(line.split_once([':', '|']).map(|it| it.0));
     marked.extend(line.split_once(" - ").map(|it| it.0));
-    for part in marked {
-        let words = words_of(part);
-        if (1..=3).contains(&words.len())
-            && let Some(said) = state_of(&words)
-        {
-            return Some((said, weight + 6));
-        }
+    let marked: Vec<Vec<String>> = marked.into_iter().map(words_of).collect();
+    let marked = || marked.iter().filter(|it| (1..=3).contains(&it.len()));
+    if let Some(said) = marked().find_map(|it| strong_state_of(it)) {
+        return Some((said, weight + 6));
     }
     let all = words_of(line);
     let ends = [all.first(), all.last()].into_iter().flatten();
     // A single capital word at an end: `DOWN alert: web`, `web is OK`.
     let mut capital = ends.filter(|it| it.len() > 1 && line.contains(&it.to_uppercase()));
-    let capital = capital.find_map(|it| state_of(std::slice::from_ref(it)));
-    capital.or_else(|| state_of_text(&all)).map(|it| (it, weight))
+    let capital = capital.find_map(|it| strong_state_of(std::slice::from_ref(it)));
+    let plain = capital.or_else(|| state_of_text(&all)).map(|it| (it, weight));
+    plain.or_else(|| marked().find_map(|it| state_of(it)).map(|it| (it, weight + 6)))
 }
 
 /// `resolved: true`, `is_down: false`.
 fn state_of_bool(meaning: &[String], value: bool) -> Weighed<Said> {
     const GOOD: &[&str] = &[
         "alive",
+        "available",
         "cleared",
         "closed",
         "healthy",
         "ok",
+        "online",
+        "operational",
         "passed",
+        "reachable",
         "recovered",
         "recovery",
         "resolved",
@@ -187,15 +230,21 @@ fn state_of_bool(meaning: &[String], value: bool) -> Weighed<Said> {
     ];
     const BAD: &[&str] = &[
         "active",
+        "alarm",
+        "alert",
         "alerting",
         "breached",
+        "degraded",
         "down",
         "failed",
         "failing",
         "firing",
+        "offline",
         "open",
         "triggered",
+        "unavailable",
         "unhealthy",
+        "unreachable",
         "violated",
         "violation",
     ];
@@ -283,7 +332,9 @@ pub(super) fn severity(fields: &[Field<'_>]) -> Option<Found<u8>> {
 
 fn one_severity(field: &Field<'_>) -> Weighed<u8> {
     let meaning = &field.meaning;
-    if any(meaning, PAST) || any(&field.owner, PAST) {
+    // The last occurrence of something is this one.
+    let is_newest = any(&field.owner, &["last"]) && any(&field.owner, &["event", "occurrence"]);
+    if any(meaning, PAST) || any(&field.owner, PAST) && !is_newest {
         return None;
     }
     let has = |list: &[&str]| any(meaning, list);
@@ -324,6 +375,7 @@ fn one_severity(field: &Field<'_>) -> Weighed<u8> {
     };
     let found = match number {
         Some(number) => (severity_of_number(meaning, number)?, weight - 12),
+        None if field.text()?.eq_ignore_ascii_case("alert") => (3, weight),
         None => (severity_of_text(field.text()?)?, weight),
     };
     Some((found.0, found.1 - penalty))

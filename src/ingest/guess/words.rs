@@ -1,8 +1,8 @@
 //! Takes keys and values apart into words, and looks them up in the vocabulary.
 
+use super::keys::{MONITORS, OCCURRENCES, PARTS, RESOURCES, STRANGERS};
 use super::vocabulary::{
-    FIRING, FIRING_IN_TEXT, MONITORS, NEGATIONS, OCCURRENCES, PARTS, RESOLVED, RESOLVED_IN_TEXT,
-    RESOURCES, STRANGERS,
+    BEFORE_UP, FIRING, FIRING_IN_TEXT, NEGATIONS, RESOLVED, RESOLVED_IN_TEXT, WEAK,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -21,12 +21,33 @@ pub(super) enum Said {
     Resolved,
 }
 
-/// What the words of a value say, the last one first: tools write `incident.resolved`.
+/// What the words of a value say, the last one first: tools write `incident.resolved`. Names of
+/// things and severities are listened to only where nothing else speaks.
 pub(super) fn state_of(words: &[String]) -> Option<Said> {
+    strong_state_of(words).or_else(|| last_state_of(words, |_| true))
+}
+
+/// What the words of a value say without those that are names and severities as well.
+pub(super) fn strong_state_of(words: &[String]) -> Option<Said> {
+    // `completed_with_errors` is not well.
+    let is_with = words.iter().skip_while(|it| *it != "with").any(|it| it.starts_with("error"));
+    if is_with { Some(Said::Firing) } else { last_state_of(words, |it| !WEAK.contains(&it)) }
+}
+
+fn last_state_of(words: &[String], is_heard: fn(&str) -> bool) -> Option<Said> {
     let is_in = |list: &[&str], word: &str| list.contains(&word);
     for (index, word) in words.iter().enumerate().rev() {
         let before = index.checked_sub(1).and_then(|it| words.get(it));
         let is_turned = before.is_some_and(|it| is_in(NEGATIONS, it));
+        // `is back`, and not `back off`; `is up`, and not `follow up`.
+        let is_cut = match word.as_str() {
+            "back" => index + 1 < words.len(),
+            "up" => before.is_some_and(|it| is_in(BEFORE_UP, it)),
+            _ => false,
+        };
+        if !is_heard(word) || is_cut {
+            continue;
+        }
         if is_in(RESOLVED, word) {
             return Some(if is_turned { Said::Firing } else { Said::Resolved });
         }
@@ -55,9 +76,9 @@ pub(super) fn state_of_text(words: &[String]) -> Option<Said> {
             _ => false,
         })
     };
-    let is_well = ["is", "are", "now", "back", "returned", "to"]
+    let is_well = ["is", "are", "now", "back", "returned", "to", "came", "went"]
         .iter()
-        .any(|it| pair(it, &["ok", "up", "normal", "healthy", "online", "closed"]));
+        .any(|it| pair(it, &["ok", "up", "normal", "healthy", "online", "closed", "available"]));
     if has(RESOLVED_IN_TEXT) || is_well {
         Some(Said::Resolved)
     } else if has(FIRING_IN_TEXT) {
@@ -212,6 +233,13 @@ mod tests {
             ("Triggered", Some(Said::Firing)),
             ("in progress", Some(Said::Firing)),
             ("PROBLEM", Some(Said::Firing)),
+            ("POLICY_CLOSE_CRITICAL", Some(Said::Resolved)),
+            ("ResolvedWarning", Some(Said::Resolved)),
+            ("inactive alert", Some(Said::Resolved)),
+            ("completed_with_errors", Some(Said::Firing)),
+            ("Not Responding", Some(Said::Firing)),
+            ("BackOff", None),
+            ("OneMinuteFollowUp", None),
             ("banana", None),
         ] {
             assert_eq!(state_of(&words_of(value)), expected, "{value}");
