@@ -162,7 +162,8 @@ impl Score {
     fn percent(&self, field: &str) -> usize {
         let all = self.counts.iter().filter(|((_, it), _)| *it == field);
         let (right, count) = all.fold((0, 0), |sum, (_, it)| (sum.0 + it.0, sum.1 + it.1));
-        right * 100 / count.max(1)
+        // Where nothing was asked nothing was wrong.
+        (right * 100).checked_div(count).unwrap_or(100)
     }
 
     fn print(&self, name: &str) {
@@ -249,6 +250,7 @@ fn a_suggestion_is_a_mapping_that_does_what_the_guess_did() {
             assert!(!mapped.title.is_empty(), "{}\n{text}", case.tool);
             // A title that was cut from a longer text is whole in the mapping.
             let both = [&mapped.title, &guessed.title];
+            let both = both.map(|it| it.replace("<b>", "").replace("</b>", ""));
             let alike = both[0].contains(both[1].as_str()) || both[1].contains(both[0].as_str());
             assert!(alike, "{}: {both:?}", case.tool);
         }

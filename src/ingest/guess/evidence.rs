@@ -1,6 +1,7 @@
 //! How much in a body speaks for an alert, and how much against.
 
 use super::fields::{self, Field};
+use super::verdict::{Found, Verdict};
 use super::{MONITOR_WEIGHT, Told, words};
 use std::collections::BTreeSet;
 
@@ -72,17 +73,36 @@ const OTHER_KINDS: &[&str] = &[
     "deploy",
     "deployment",
     "fork",
+    "file",
     "form",
     "invoice",
     "meeting",
     "merge",
     "note",
+    "order",
+    "payment",
     "pipeline",
     "pull",
     "push",
     "release",
     "review",
+    "sale",
+    "user",
     "wiki",
+];
+/// What happens to anything: it speaks for no alert.
+const HAPPENING: &[&str] = &[
+    "complete",
+    "completed",
+    "create",
+    "created",
+    "delete",
+    "deleted",
+    "end",
+    "ended",
+    "new",
+    "start",
+    "started",
 ];
 /// A body of so few values is a message, whose text is all that can be asked.
 const MESSAGE_FIELDS_MAX: usize = 4;
@@ -103,22 +123,44 @@ pub(super) fn weigh(own: &[Field<'_>], around: &[Field<'_>], told: &Told) -> i32
         let all = field.own.iter().chain(field.owner.iter()).chain(&values);
         found.extend(all.filter(|it| FOR.contains(&it.as_str())).cloned());
         is_named |= words::any(&field.own, NAMED) || words::any(&field.owner, NAMED);
-        let keys = field.own.iter().chain(field.above.iter());
+        // Backups have a repository, too, and call it by its name.
+        let own = field.own.iter().filter(|it| *it != "repository");
+        let keys = own.chain(field.above.iter());
         against.extend(keys.filter(|it| AGAINST.contains(&it.as_str())).cloned());
         // Beside many an alert stands a comment; one that is an object is what the message is about.
         against.extend(field.above.iter().filter(|it| *it == "comment").cloned());
-        if matches!(field.head(), "action" | "event" | "kind" | "type") {
+        // `@type` says of what kind the format is.
+        let says_kind =
+            is_kind(field) && !field.key.starts_with('@') && !words::is_strange(&field.owner);
+        if says_kind && !words::any(&values, NAMED) {
             kinds.extend(values.into_iter().filter(|it| OTHER_KINDS.contains(&it.as_str())));
         }
     }
     let count = |it: &BTreeSet<String>| i32::try_from(it.len()).unwrap_or(i32::MAX);
-    let state = told.state.as_ref().map_or(0, |it| it.weight);
+    is_named |= words::any(&words::words_of(&told.title.text), NAMED);
+    let happens = told.state.as_ref().is_some_and(|it| own.iter().any(|field| happens(field, it)));
+    let state = told.state.as_ref().filter(|_| !happens).map_or(0, |it| it.weight);
     count(&found).min(4)
         + i32::from(is_named)
-        + i32::from(state >= SPOKEN_WEIGHT)
+        + i32::from(state >= SPOKEN_WEIGHT) * if is_message { 2 } else { 1 }
         + i32::from(state >= TOLD_WEIGHT)
         + i32::from(told.severity.is_some()) * 2
         + i32::from(told.identity.named.weight >= MONITOR_WEIGHT) * 2
         - count(&against) * 3
         - count(&kinds) * 4
+}
+
+/// Whether a value says of what kind the message is.
+fn is_kind(field: &Field<'_>) -> bool {
+    matches!(field.head(), "action" | "event" | "kind" | "type")
+}
+
+/// Whether a state was read from no more than that something happened: `movie.deleted`.
+fn happens(field: &Field<'_>, state: &Found<Verdict>) -> bool {
+    let words = fields::words(field);
+    !field.place.is_empty()
+        && field.place == state.place
+        && is_kind(field)
+        && words.iter().any(|it| HAPPENING.contains(&it.as_str()))
+        && !words::any(&words, FOR)
 }

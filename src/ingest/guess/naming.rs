@@ -100,6 +100,7 @@ pub(super) fn description<'f>(fields: &'f [Field<'_>], title: &str) -> Option<&'
 
 /// The line of a text that can be a title: the first, or the first point of a list under a heading.
 fn title_text(text: &str) -> Option<String> {
+    let text = without_marks(text);
     let mut lines = text.lines().map(str::trim).filter(|it| !it.is_empty());
     let first = lines.next()?;
     let point =
@@ -125,6 +126,22 @@ fn title_text(text: &str) -> Option<String> {
     Some(line.chars().take(TITLE_MAX).collect())
 }
 
+/// A text without what only makes it look: `<b>`, and `:fire:` before it.
+fn without_marks(text: &str) -> String {
+    let mut rest = text.trim_start();
+    while let Some((code, after)) = rest.strip_prefix(':').and_then(|it| it.split_once(':'))
+        && !code.is_empty()
+        && code.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_')
+    {
+        rest = after.trim_start();
+    }
+    let mut plain = rest.to_owned();
+    for mark in ["<b>", "</b>", "<i>", "</i>", "<strong>", "</strong>", "<code>", "</code>"] {
+        plain = plain.replace(mark, "");
+    }
+    plain
+}
+
 /// Ids look like this: long, without blanks, mostly digits and letters of hexadecimal.
 fn is_number_like(text: &str) -> bool {
     let digits = text.chars().filter(|it| it.is_ascii_digit() || *it == '-').count();
@@ -138,7 +155,10 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         return None;
     }
     let text = field.text()?;
-    let qualified = |list: &[&str]| any(&field.owner, list) || any(&field.own, list);
+    // The name of an `alert_source` is that of a source.
+    let qualified = |list: &[&str]| {
+        any(&field.own, list) || any(&field.owner, list) && !any(&field.owner, &["source"])
+    };
     let about_monitor = qualified(MONITORS);
     // `app_name` below `problem` is the name of an app.
     let is_own_name = field.own.len() == 1;
@@ -149,7 +169,7 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
     let base: u32 = match field.head() {
         // `alertType`, `eventTypeName`: a name where nothing has a better one.
         "name" | "type" if own_monitor && field.has("type") => type_weight(text)?,
-        "name" | "title" if any(&field.own, &["type", "group", "policy"]) => 30,
+        "name" | "title" if any(&field.own, &["type", "group", "policy", "source"]) => 30,
         "title" | "headline" => 100,
         "subject" => 94,
         "summary" => 84,
@@ -157,12 +177,14 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         "name" | "display" if about_monitor => 92,
         "name" if about_alert => 84,
         "name" if field.depth == 0 && is_own_name => 78,
+        "name" if thing_before(field).is_some_and(|it| RUNNING.contains(&it)) => 74,
         "name" if field.has("display") && field.own.len() > 2 => 66,
         "name" if resource(field.own.first()?).is_some() => 34,
         "name" => 44,
         // What is only labelled is called so by people.
         "alias" if any(&field.owner, &["alert", "alarm"]) => 50,
         "label" | "alias" if is_own_name && about_monitor => 80,
+        "label" | "alias" if is_own_name && field.depth == 0 && !field.is_label => 62,
         "label" | "alias" if is_own_name && resource(field.owner.last()?).is_some() => 40,
         "alert" | "alarm" | "problem" | "check" | "monitor" | "rule" => 74,
         "trigger" | "condition" if text.contains(' ') => 72,
@@ -208,14 +230,18 @@ fn is_plain(text: &str) -> bool {
     text.chars().all(|it| it.is_alphanumeric() || it == ' ')
 }
 
-/// The thing that a key is the id of: `task` of `task_id`.
+/// Things that run again and again under one name.
+const RUNNING: &[&str] = &["dag", "flow", "job", "pipeline", "task", "workflow"];
+
+/// What the last word of a key belongs to: `task` of `task_id`.
+fn thing_before<'f>(field: &'f Field<'_>) -> Option<&'f str> {
+    field.own.iter().rev().nth(1).or_else(|| field.owner.last()).map(String::as_str)
+}
+
+/// The thing that a key is the id of.
 pub(super) fn thing_of_id<'f>(field: &'f Field<'_>) -> Option<&'f str> {
-    const RUNNING: &[&str] = &["dag", "flow", "job", "pipeline", "task", "workflow"];
-    let before = field.own.iter().rev().nth(1).or_else(|| field.owner.last())?;
-    let is_thing = RUNNING.contains(&before.as_str())
-        || MONITORS.contains(&before.as_str())
-        || resource(before).is_some();
-    is_thing.then_some(before.as_str())
+    thing_before(field)
+        .filter(|it| RUNNING.contains(it) || MONITORS.contains(it) || resource(it).is_some())
 }
 
 /// Whether people gave this id: `load_orders`, and not `5f1c88a0`.

@@ -39,9 +39,9 @@ fn last_state_of(words: &[String], is_heard: fn(&str) -> bool) -> Option<Said> {
     for (index, word) in words.iter().enumerate().rev() {
         let before = index.checked_sub(1).and_then(|it| words.get(it));
         let is_turned = before.is_some_and(|it| is_in(NEGATIONS, it));
-        // `is back`, and not `back off`; `is up`, and not `follow up`.
+        // `is back`, and not `back off`; `is up`, and not `follow up`; `reporting`, and not an error.
         let is_cut = match word.as_str() {
-            "back" => index + 1 < words.len(),
+            "back" | "reporting" => index + 1 < words.len(),
             "up" => before.is_some_and(|it| is_in(BEFORE_UP, it)),
             _ => false,
         };
@@ -79,6 +79,8 @@ pub(super) fn state_of_text(words: &[String]) -> Option<Said> {
     let is_well = ["is", "are", "now", "back", "returned", "to", "came", "went"]
         .iter()
         .any(|it| pair(it, &["ok", "up", "normal", "healthy", "online", "closed", "available"]));
+    // `No client is available.`
+    let is_well = is_well && !words.first().is_some_and(|it| NEGATIONS.contains(&it.as_str()));
     if has(RESOLVED_IN_TEXT) || is_well {
         Some(Said::Resolved)
     } else if has(FIRING_IN_TEXT) {
@@ -240,6 +242,7 @@ mod tests {
             ("Not Responding", Some(Said::Firing)),
             ("BackOff", None),
             ("OneMinuteFollowUp", None),
+            ("Reporting Error", Some(Said::Firing)),
             ("banana", None),
         ] {
             assert_eq!(state_of(&words_of(value)), expected, "{value}");
@@ -249,6 +252,7 @@ mod tests {
             ("web is down", Some(Said::Firing)),
             ("Recovered after being down for 5 min", Some(Said::Resolved)),
             ("not resolved yet: outage goes on", Some(Said::Firing)),
+            ("No client is available", None),
             ("hello", None),
         ] {
             assert_eq!(state_of_text(&words_of(text)), expected, "{text}");
