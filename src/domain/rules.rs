@@ -9,6 +9,9 @@ pub use runbook::{
     Action, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
     Verify,
 };
+mod suppression;
+
+pub use suppression::{Inhibition, MaintenanceRule, SilenceRule};
 
 use super::flapping::FlappingRule;
 use super::heartbeat::HeartbeatRule;
@@ -17,7 +20,6 @@ use super::matcher::Matchers;
 use super::service_level::TargetKind;
 use super::source::Source;
 use super::time_interval::TimeIntervals;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -155,70 +157,6 @@ pub struct SlaPolicy {
     pub warn_at_percent: Vec<u8>,
     /// The promised seconds by priority (1 to 5) and target.
     pub targets: BTreeMap<u8, BTreeMap<TargetKind, u32>>,
-}
-
-/// A silence written in a file. Its id is `rule.name`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SilenceRule {
-    /// Name and place.
-    pub rule: Arc<RuleRef>,
-    /// All must hold for an alert to be silenced.
-    pub matchers: Matchers,
-    /// Who wants it.
-    pub owner: String,
-    /// Why.
-    pub reason: String,
-    /// From when on.
-    pub starts_at: Timestamp,
-    /// Until when.
-    pub ends_at: Timestamp,
-    /// If any, it holds only within them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub time_intervals: Vec<Arc<TimeIntervals>>,
-}
-
-/// Which alerts hold back others, as in Alertmanager.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Inhibition {
-    /// Name and place.
-    pub rule: Arc<RuleRef>,
-    /// All must hold on the alert that inhibits.
-    pub source_matchers: Matchers,
-    /// All must hold on the alert that is inhibited.
-    pub target_matchers: Matchers,
-    /// Labels of the source and of the target that must have equal values; an absent label counts
-    /// as empty. No label of the target stands twice.
-    pub equal: Vec<(String, String)>,
-    /// A target goes on its way when no source has fired for this long, in seconds.
-    #[serde(default)]
-    pub wait_seconds: u32,
-}
-
-/// When alerts are expected, because somebody works on the thing. It has `time_intervals`, or a
-/// start and an end, or both.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MaintenanceRule {
-    /// Name and place.
-    pub rule: Arc<RuleRef>,
-    /// All must hold for an alert to be expected.
-    pub matchers: Matchers,
-    /// Who does it.
-    pub owner: String,
-    /// What is done.
-    pub reason: String,
-    /// From when on.
-    #[serde(default)]
-    pub starts_at: Option<Timestamp>,
-    /// Until when.
-    #[serde(default)]
-    pub ends_at: Option<Timestamp>,
-    /// If any, only within them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub time_intervals: Vec<Arc<TimeIntervals>>,
-    /// It begins, within its time, with the first alert that begins to fire, and lasts so many
-    /// seconds; `None` = it lasts as long as its time.
-    #[serde(default)]
-    pub flexible_seconds: Option<u32>,
 }
 
 /// A text that must not be shown: in the file itself, in another file, or in the environment.
