@@ -32,6 +32,7 @@ mod silence;
 mod source;
 mod step;
 mod time_interval;
+mod topology;
 mod verify;
 mod watch;
 mod watched;

@@ -3,6 +3,7 @@
 use super::code::Code;
 use super::fields::Fields;
 use super::reader::Reader;
+use super::topology::topology;
 use super::yaml::{Node, Value};
 use crate::domain::matcher::Matchers;
 use crate::domain::rules::Inhibition;
@@ -17,10 +18,11 @@ pub(super) fn inhibition(reader: &mut Reader<'_>, node: &Node) -> Option<Inhibit
     let source_matchers = side(reader, &mut fields, "source_matchers");
     let target_matchers = side(reader, &mut fields, "target_matchers");
     let equal = fields.optional("equal").map_or_else(Vec::new, |it| equal(reader, it));
+    let topology = fields.optional("topology").and_then(|it| topology(reader, it));
     let wait_seconds = fields.optional("wait").map_or(0, |it| reader.duration(it));
     fields.optional("description").map(|it| reader.text(it));
     fields.finish(reader);
-    Some(Inhibition { rule, source_matchers, target_matchers, equal, wait_seconds })
+    Some(Inhibition { rule, source_matchers, target_matchers, equal, topology, wait_seconds })
 }
 
 fn side(reader: &mut Reader<'_>, fields: &mut Fields<'_>, name: &'static str) -> Matchers {

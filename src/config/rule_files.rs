@@ -8,7 +8,7 @@ use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
     Checked, catalog, correlation, detection, heartbeat, inhibition, maintenance, notification,
-    runbook, service_level, silence, source, step, time_interval,
+    runbook, service_level, silence, source, step, time_interval, topology,
 };
 use crate::domain::rules::{Mode, RuleSet};
 use jiff::Timestamp;
@@ -71,6 +71,7 @@ pub(super) fn collect(files: Files, surroundings: &Surroundings<'_>) -> Checked<
         notification::check_references(&mut reader);
     }
     if !reader.has_error() {
+        topology::warn_without_catalog(&mut reader, &collected.rules);
         warn_of_unreached(&mut reader, &collected.rules);
     }
     if let Some(http_allow) = surroundings.http_allow {

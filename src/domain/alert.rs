@@ -137,8 +137,9 @@ impl State {
             self.turn.counts.push(Count::Alert(Disposition::Rejected));
         }
         // What can inhibit goes first, so that the order within a delivery does not matter.
-        let (first, then): (Vec<_>, Vec<_>) =
+        let (mut first, then): (Vec<_>, Vec<_>) =
             batch.alerts.iter().partition(|it| self.can_inhibit(&it.labels));
+        first.sort_by_cached_key(|it| self.inhibition_rank(it));
         for received in first.into_iter().chain(then) {
             let disposition = self.receive(now, &batch.source, received);
             self.turn.counts.push(Count::Alert(disposition));

@@ -109,8 +109,10 @@ impl State {
         if planted::is(Bug::ReloadHalfDone) {
             Arc::make_mut(&mut rules).correlations.clone_from(&self.rules.correlations);
         }
+        let asks_graph = rules.inhibitions.iter().any(|it| it.topology.is_some());
         let holds_differ = self.rules.inhibitions != rules.inhibitions
-            || self.rules.maintenance != rules.maintenance;
+            || self.rules.maintenance != rules.maintenance
+            || asks_graph && self.rules.catalog != rules.catalog;
         if self.rules.catalog != rules.catalog {
             self.unbound = super::item::UnboundAlerts::default();
         }

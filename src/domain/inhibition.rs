@@ -3,10 +3,14 @@
 //! Meaning is Alertmanager's: a label that is absent equals an empty one, and an alert that matches both
 //! sides of a rule is not inhibited by one of which the same is true, so never by itself. Whether
 //! the source is held back itself does not matter. Nothing but telling is inhibited: the alert is
-//! kept, shown and counted, and its end is its end.
+//! kept, shown and counted, and its end is its end. Beyond Alertmanager, a rule may ask the graph what
+//! needs what.
+
+mod graph;
 
 use super::State;
 use super::alert::{Alert, AlertState, Inhibitor};
+use super::item::ItemId;
 use super::label::{Fingerprint, Labels};
 use super::later;
 use super::rules::Inhibition;
@@ -14,8 +18,9 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The firing alerts of a rule that have the same values of its equal labels: the rule's place
-/// among the rules, and those values by their names on the target's side.
-type GroupKey = (usize, Labels);
+/// among the rules, those values by their names on the target's side, and what they are about, where
+/// the rule asks the graph.
+type GroupKey = (usize, Labels, Option<ItemId>);
 
 /// Firing alerts by rule and equal labels, so that no alert is compared with all others.
 #[derive(Default)]
@@ -85,14 +90,18 @@ impl State {
         }
         let rules = self.rules.clone();
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
+        let spot = self.spot_of(&alert.labels);
         for (place, rule) in rules.inhibitions.iter().enumerate() {
             let sides = rule.sides(&alert.labels);
             if sides.is_target {
-                let key = (place, rule.values_of_target(&alert.labels));
-                self.inhibitions.note(key, fires, fingerprint, |it| &mut it.targets);
+                let values = rule.values_of_target(&alert.labels);
+                for item in rule.target_items(spot) {
+                    let key = (place, values.clone(), item);
+                    self.inhibitions.note(key, fires, fingerprint, |it| &mut it.targets);
+                }
             }
-            if sides.is_source {
-                let key = (place, rule.values_of_source(&alert.labels));
+            for item in rule.source_items(spot).filter(|_| sides.is_source) {
+                let key = (place, rule.values_of_source(&alert.labels), item);
                 self.inhibitions.note(key, fires, fingerprint, |it| {
                     if sides.is_target { &mut it.two_sided } else { &mut it.sources }
                 });
@@ -120,15 +129,26 @@ impl State {
         begins: bool,
     ) -> Option<Inhibitor> {
         let mut waits: Option<&Inhibition> = None;
+        let spot = self.spot_of(&alert.labels);
         for (place, rule) in self.rules.inhibitions.iter().enumerate() {
             let sides = rule.sides(&alert.labels);
             if !sides.is_target {
                 continue;
             }
-            let key = (place, rule.values_of_target(&alert.labels));
-            let source = self.inhibitions.source_for(&key, sides.is_source);
-            if source.is_some() {
-                return Some(Inhibitor { rule: rule.rule.clone(), source, until: None });
+            let key = (place, rule.values_of_target(&alert.labels), None);
+            let found = match (rule.topology, spot) {
+                (None, _) => {
+                    self.inhibitions.source_for(&key, sides.is_source).map(|it| (it, Vec::new()))
+                }
+                (Some(topology), Some(spot)) => {
+                    self.source_on_graph(topology, spot, key, sides.is_source)
+                }
+                // What is about nothing that is known is no target of a rule that asks the graph.
+                (Some(_), None) => continue,
+            };
+            if let Some((source, path)) = found {
+                let (rule, source) = (rule.rule.clone(), Some(source));
+                return Some(Inhibitor { rule, source, path, until: None });
             }
             if waits.is_none_or(|it| it.wait_seconds < rule.wait_seconds) {
                 waits = Some(rule);
@@ -137,7 +157,8 @@ impl State {
         let rule = waits.filter(|it| it.wait_seconds > 0)?;
         let until = Some(later(now, i64::from(rule.wait_seconds)));
         if begins {
-            return Some(Inhibitor { rule: rule.rule.clone(), source: None, until });
+            let rule = rule.rule.clone();
+            return Some(Inhibitor { rule, source: None, path: Vec::new(), until });
         }
         let last = alert.decision.inhibited_by()?;
         match last.until {
@@ -149,8 +170,8 @@ impl State {
     /// Looks again at the targets for which another source now stands, or none.
     pub(super) fn look_at_inhibited_again(&mut self, now: Timestamp) {
         for key in std::mem::take(&mut self.inhibitions.changed) {
-            let targets = self.inhibitions.groups.get(&key).map(|it| it.targets.clone());
-            self.look_again(now, targets.into_iter().flatten());
+            let targets = self.targets_of(&key);
+            self.look_again(now, targets);
         }
     }
 
@@ -209,6 +230,7 @@ mod tests {
             source_matchers: "{side=source}".parse().unwrap(),
             target_matchers: "{side=target}".parse().unwrap(),
             equal: Vec::new(),
+            topology: None,
             wait_seconds: 0,
         };
         let rules = RuleSet { inhibitions: vec![inhibition], ..RuleSet::default() };

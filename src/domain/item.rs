@@ -14,15 +14,18 @@ mod catalog;
 mod graph;
 mod meaning;
 mod names;
+mod rank;
 mod service;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 pub use binding::{Binding, Bindings, Guess, How};
 pub use catalog::Catalog;
 pub use graph::{Distance, Paths};
 pub use service::{UnboundAlerts, UnboundName};
+pub use topology::{Reached, Topology, TopologyRelation, Walk};
 
 use super::label::Labels;
 use super::matcher::Matchers;

@@ -376,8 +376,12 @@ pub(super) mod tests {
         let hold = |name, inhibited: bool, maintenance: &[&str]| {
             let mut held = Held::default();
             let rule = Arc::new(RuleRef { name: "rule".to_owned(), ..RuleRef::default() });
-            held.inhibited_by =
-                inhibited.then_some(Inhibitor { rule, source: Some(source), until: None });
+            held.inhibited_by = inhibited.then_some(Inhibitor {
+                rule,
+                source: Some(source),
+                path: Vec::new(),
+                until: None,
+            });
             held.maintenance = maintenance.iter().map(|it| Arc::from(*it)).collect();
             let mut alert = alert(name, AlertState::Firing, &[]);
             alert.decision.held = Some(Box::new(held));

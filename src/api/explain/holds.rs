@@ -8,8 +8,14 @@ use std::sync::Arc;
 /// Which alert inhibits, by which rule.
 pub(super) fn why_inhibited(it: &Inhibitor) -> String {
     let until = it.until.map(|at| format!("{at:.0}")).unwrap_or_default();
+    let path = match it.path.as_slice() {
+        [] => String::new(),
+        path => format!("; the way to it is {}", path.join(" > ")),
+    };
     match (it.source, it.until) {
-        (Some(source), None) => format!("held back while {source} fires, by the rule {}", it.rule),
+        (Some(source), None) => {
+            format!("held back while {source} fires, by the rule {}{path}", it.rule)
+        }
         (Some(source), Some(_)) => format!(
             "held back until {until}, because {source} fired shortly before, by the rule {}",
             it.rule
@@ -47,7 +53,11 @@ pub(super) fn silenced(alert: &Alert, in_files: &[Arc<RuleRef>]) -> Stage {
 /// Which alert holds it back.
 pub(super) fn inhibited(by: &Inhibitor) -> Stage {
     let stage = Stage::new("inhibit", "inhibited").rule(&by.rule);
-    stage.evidence("alert", DECISIVE, why_inhibited(by))
+    let stage = stage.evidence("alert", DECISIVE, why_inhibited(by));
+    match by.path.as_slice() {
+        [] => stage,
+        path => stage.evidence("path", DECISIVE, path.join(" > ")),
+    }
 }
 
 /// Which maintenance window holds it back.
@@ -86,7 +96,13 @@ mod tests {
             (source, until, "until 2026-01-01T00:00:30Z, because 00000000000000ab fired"),
             (None, until, "should an alert fire that explains it"),
         ] {
-            let stage = inhibited(&Inhibitor { rule: Arc::new(place.clone()), source, until });
+            let stage = inhibited(&Inhibitor {
+                rule: Arc::new(place.clone()),
+                source,
+                path: vec!["web".to_owned(), "cart".to_owned()],
+                until,
+            });
+            assert!(stage.evidence.iter().any(|it| it.detail == "web > cart"));
             let json = serde_json::to_value(&stage).unwrap();
             assert_eq!((&json["file"], &json["line"]), (&"a.yaml".into(), &3.into()));
             let detail = json["evidence"][0]["detail"].as_str().unwrap();

@@ -34,3 +34,24 @@ fn what_is_wrong_with_a_hold_is_found_with_its_place() {
     ];
     compare(&cases, findings);
 }
+
+#[test]
+fn a_topology_is_read_strictly_and_needs_a_catalog() {
+    let rule = |text: &str| {
+        format!(
+            "inhibitions:\n  - {{name: a, source_matchers: ['a=b'], target_matchers: ['c=d'], \
+             topology: {text}}}\n"
+        )
+    };
+    let item = "---\napiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {name: x}\n";
+    let cases: [(&str, &str); _] = [
+        (&(rule("{relation: depends_on, max_hops: 2}") + item), ""),
+        (&(rule("{}") + item), ""),
+        (&rule("{}"), "WK0202 2:12"),
+        (&rule("{relation: calls}"), "WK0106 2:88"),
+        (&rule("{max_hops: 11}"), "WK0106 2:88"),
+        (&rule("{hops: 1}"), "WK0103 2:78"),
+        (&rule("depends_on"), "WK0105 2:77"),
+    ];
+    compare(&cases, findings);
+}

@@ -136,6 +136,10 @@ pub struct Inhibitor {
     /// The alert that fires, or did last; `None` while the rule only waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Fingerprint>,
+    /// From what the alert is about to what that one is about, by the names of items, where the rule
+    /// asks the graph.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
     /// No source fires, but the rule waits so long before it lets the alert go.
     #[serde(with = "crate::domain::stored_time::option", default)]
     pub until: Option<Timestamp>,

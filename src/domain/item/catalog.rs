@@ -3,6 +3,7 @@
 use super::binding::Matched;
 use super::graph::Graph;
 use super::names::Names;
+use super::rank::Ranks;
 use super::{Item, ItemId, ItemKind, Relation};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ pub struct Catalog {
     items: Vec<Item>,
     relations: Vec<Relation>,
     pub(super) graph: Graph,
+    pub(super) ranks: Ranks,
     pub(super) names: Names,
     pub(super) matched: Matched,
     /// The zones that items stand in.
@@ -47,10 +49,11 @@ impl Catalog {
         let sorted = order.iter().filter_map(|it| taken.get_mut(*it).and_then(Option::take));
         let items: Vec<Item> = sorted.collect();
         let graph = Graph::new(&items, &relations);
+        let ranks = Ranks::new(items.len(), &graph);
         let names = Names::new(&items);
         let matched = Matched::new(&items);
         let zones = items.iter().filter_map(Item::zone).map(str::to_owned).collect();
-        Self { items, relations, graph, names, matched, zones }
+        Self { items, relations, graph, ranks, names, matched, zones }
     }
 
     /// Whether no item is known.

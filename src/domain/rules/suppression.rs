@@ -1,6 +1,7 @@
 //! What rules say of holding alerts back: silences, inhibition, maintenance windows.
 
 use super::RuleRef;
+use crate::domain::item::Topology;
 use crate::domain::matcher::Matchers;
 use crate::domain::time_interval::TimeIntervals;
 use jiff::Timestamp;
@@ -39,6 +40,9 @@ pub struct Inhibition {
     /// Labels of the source and of the target that must have equal values; an absent label counts
     /// as empty. No label of the target stands twice.
     pub equal: Vec<(String, String)>,
+    /// What the target is about must need, or be, what the source is about; `None` = it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
     /// A target goes on its way when no source has fired for this long, in seconds.
     #[serde(default)]
     pub wait_seconds: u32,

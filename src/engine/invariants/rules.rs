@@ -104,6 +104,7 @@ fn inhibitions(variant: u8) -> Vec<Inhibition> {
         source_matchers: matchers(source),
         target_matchers: matchers(target),
         equal: vec![("service".to_owned(), "service".to_owned())],
+        topology: None,
         wait_seconds,
     };
     match variant {
