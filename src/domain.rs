@@ -366,8 +366,9 @@ impl State {
             Event::RulesLoaded(rules) => self.load_rules(now, rules),
             Event::EffectFinished { key, outcome } => self.effect_finished(now, key, outcome),
             Event::EffectLost { key } => self.effect_lost(now, key),
-            Event::RecurrencesFound { detection, recurrences, .. } => {
-                self.recurrences_found(now, detection, recurrences);
+            Event::RecurrencesFound { detection, looked_at, recurrences, .. } => {
+                let looked_at = *looked_at;
+                self.recurrences_found(now, &problem::Found { detection, looked_at, recurrences });
             }
             Event::WatchStarted { last_seen } => self.watch_started(now, *last_seen),
             Event::HeartbeatPinged(ping) => self.heartbeat_pinged(now, ping),

@@ -100,6 +100,7 @@ pub(super) fn incident() -> Incident {
         opened_by: rule("web", 7),
         reopen_within_seconds: 900,
         why: "no open incident had this group".to_owned(),
+        symptoms: Vec::new(),
         root_causes: Vec::new(),
         suspect_changes: Vec::new(),
         sla: vec![SlaClock {
@@ -161,9 +162,12 @@ pub(super) fn problem() -> Problem {
         period_seconds: Some(600),
         next_expected_at: Some(at(30)),
         confidence: 820,
+        by_chance: false,
         why: vec!["alertname=Down in 2 of 2".to_owned()],
         detection: "default".to_owned(),
         reason: "known".to_owned(),
+        linked: BTreeSet::from([IncidentId(3)]),
+        merged_into: None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::cron_line;
 use super::fields::Fields;
 use super::reader::Reader;
 use super::yaml::Node;
-use crate::domain::rules::{Algorithm, ProblemDetection, RuleRef};
+use crate::domain::rules::{Algorithm, FieldWeights, ProblemDetection, RuleRef};
 use std::sync::Arc;
 
 /// The detection that runs when no file has one: every six hours, over a quarter.
@@ -18,6 +18,7 @@ pub(super) fn built_in() -> ProblemDetection {
         algorithm: Algorithm::Dbscan,
         incidents_min: 3,
         tolerance_thousandths: None,
+        weights: FieldWeights::default(),
         seed: 7,
     }
 }
@@ -42,6 +43,9 @@ pub(super) fn detection(reader: &mut Reader<'_>, node: &Node) -> Option<ProblemD
     }
     if let Some(node) = fields.optional("tolerance") {
         detection.tolerance_thousandths = tolerance(reader, node);
+    }
+    if let Some(node) = fields.optional("weights") {
+        detection.weights = weights(reader, node);
     }
     if let Some(node) = fields.optional("seed") {
         detection.seed = reader.integer(node, 0, u64::MAX);
@@ -68,6 +72,26 @@ fn schedule(reader: &mut Reader<'_>, node: &Node, detection: &mut ProblemDetecti
         detection.time_zone = reader.time_zone(node);
     }
     fields.finish(reader);
+}
+
+/// How much each field counts; a field that is not named keeps its own weight.
+fn weights(reader: &mut Reader<'_>, node: &Node) -> FieldWeights {
+    let mut weights = FieldWeights::default();
+    let Some(mut fields) = Fields::open(reader, node) else { return weights };
+    for (name, weight) in [
+        ("symptoms", &mut weights.symptoms),
+        ("place", &mut weights.place),
+        ("names", &mut weights.names),
+        ("text", &mut weights.text),
+        ("labels", &mut weights.labels),
+        ("changes", &mut weights.changes),
+    ] {
+        if let Some(node) = fields.optional(name) {
+            *weight = u8::try_from(reader.integer(node, 0, 100)).unwrap_or(100);
+        }
+    }
+    fields.finish(reader);
+    weights
 }
 
 /// A distance between 0 and 1 with at most three decimals, in thousandths.

@@ -63,6 +63,9 @@ pub enum Event {
         detection: String,
         /// How many incidents were looked at.
         incidents_seen: u64,
+        /// The first and the last of them; what lies outside stays in its problems.
+        #[serde(default)]
+        looked_at: Option<(IncidentId, IncidentId)>,
         /// The groups.
         recurrences: Vec<Recurrence>,
     },

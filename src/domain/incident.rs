@@ -209,6 +209,9 @@ pub struct Incident {
     pub reopen_within_seconds: u32,
     /// Why it was opened, in a sentence.
     pub why: String,
+    /// What its alerts tell of, in order of appearance, and not more than some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symptoms: Vec<Symptom>,
     /// Where it may have begun, the likeliest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub root_causes: Vec<RootCause>,
@@ -229,6 +232,26 @@ pub struct Incident {
     /// It was split off another by a person; the group's new alerts go to the other.
     #[serde(default)]
     pub is_split: bool,
+}
+
+/// What alerts of one name tell of one place; kept with an incident when its alerts are gone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Symptom {
+    /// The alert's name; empty if it has none.
+    pub alertname: String,
+    /// The item that it is about first of all, or whatever place it names; empty if none.
+    pub place: String,
+}
+
+/// So many symptoms of an incident are kept, the first ones: they tell where it began.
+const SYMPTOMS_MAX: usize = 64;
+
+/// Adds a symptom that is not known yet.
+pub(super) fn note_symptom(symptoms: &mut Vec<Symptom>, alertname: &str, place: &str) {
+    let is_known = || symptoms.iter().any(|it| it.alertname == alertname && it.place == place);
+    if symptoms.len() < SYMPTOMS_MAX && !is_known() {
+        symptoms.push(Symptom { alertname: alertname.to_owned(), place: place.to_owned() });
+    }
 }
 
 /// Something that happened to an incident, problem or execution.

@@ -1,5 +1,11 @@
 //! Problems: the causes behind incidents that keep coming back.
 
+mod detection;
+mod identity;
+
+pub use detection::{Algorithm, FieldWeights, ProblemDetection};
+pub(super) use identity::Found;
+
 use super::effect::{Effect, EffectKey, PlannedEffect};
 use super::incident::{IncidentId, TimelineEntry};
 use super::rules::Occasion;
@@ -73,6 +79,9 @@ pub struct Recurrence {
     pub next_expected_at: Option<Timestamp>,
     /// How alike the members are and how unlike the rest, 0 to 1000.
     pub confidence: u16,
+    /// Whether it comes no more often than chance would bring its alert and its place together.
+    #[serde(default)]
+    pub by_chance: bool,
     /// Why these belong together: what they share, with figures.
     pub why: Vec<String>,
 }
@@ -88,6 +97,9 @@ pub struct Problem {
     pub state: ProblemState,
     /// Its incidents.
     pub incidents: BTreeSet<IncidentId>,
+    /// Those of them that people added; no detection takes them away.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub linked: BTreeSet<IncidentId>,
     /// When its first incident was opened.
     pub first_seen: Timestamp,
     /// When its last incident was opened.
@@ -102,17 +114,20 @@ pub struct Problem {
     pub next_expected_at: Option<Timestamp>,
     /// 0 to 1000.
     pub confidence: u16,
+    /// Whether it comes no more often than chance would bring its alert and its place together.
+    /// Nobody is told of such a proposal.
+    #[serde(default)]
+    pub by_chance: bool,
     /// Why its incidents belong together.
     pub why: Vec<String>,
     /// The detection that found it.
     pub detection: String,
     /// Why it was rejected or closed.
     pub reason: String,
+    /// The problem that took its incidents, when a later detection found the two to be one.
+    #[serde(default)]
+    pub merged_into: Option<ProblemId>,
 }
-
-/// A recurrence is the same as a known problem if at least this share of the smaller of the two
-/// is in both, in parts per thousand.
-const SAME_THOUSANDTHS: usize = 500;
 
 impl State {
     /// A detection's time has come.
@@ -154,66 +169,6 @@ impl State {
         self.changes.objects.insert(ObjectKey::Memory);
     }
 
-    /// A detection run found what recurs: feeds the problems that are known, proposes the others.
-    pub(super) fn recurrences_found(
-        &mut self,
-        now: Timestamp,
-        detection: &str,
-        recurrences: &[Recurrence],
-    ) {
-        let mut taken = BTreeSet::new();
-        for recurrence in recurrences {
-            match self.same_problem(recurrence, &taken) {
-                Some(id) => {
-                    taken.insert(id);
-                    self.feed_problem(now, id, recurrence);
-                }
-                None => {
-                    taken.insert(self.propose_problem(now, detection, recurrence));
-                }
-            }
-        }
-    }
-
-    /// The known problem that shares most incidents with a recurrence, if enough.
-    fn same_problem(&self, found: &Recurrence, taken: &BTreeSet<ProblemId>) -> Option<ProblemId> {
-        (self.problems.values())
-            .filter(|it| !taken.contains(&it.id))
-            .filter_map(|problem| {
-                let shared = problem.incidents.intersection(&found.incidents).count();
-                let smaller = problem.incidents.len().min(found.incidents.len()).max(1);
-                (shared * 1000 >= smaller * SAME_THOUSANDTHS).then_some((shared, problem.id))
-            })
-            .max_by_key(|(shared, id)| (*shared, std::cmp::Reverse(*id)))
-            .map(|(_, id)| id)
-    }
-
-    fn feed_problem(&mut self, now: Timestamp, id: ProblemId, found: &Recurrence) {
-        let Some(problem) = self.problems.get_mut(&id) else { return };
-        let new = found.incidents.difference(&problem.incidents).count();
-        let mut fed = problem.clone();
-        fed.incidents.extend(&found.incidents);
-        fed.first_seen = fed.first_seen.min(found.first_seen);
-        fed.last_seen = fed.last_seen.max(found.last_seen);
-        fed.period_seconds = found.period_seconds;
-        fed.next_expected_at = found.next_expected_at;
-        fed.confidence = found.confidence;
-        fed.why.clone_from(&found.why);
-        if fed.state == ProblemState::Proposed {
-            fed.title.clone_from(&found.title);
-        }
-        if fed == *problem {
-            return;
-        }
-        fed.updated_at = now;
-        *problem = fed;
-        if new > 0 {
-            let text = format!("{new} more incidents belong to it");
-            self.log(ObjectKey::Problem(id), TimelineEntry::new(now, "recurred", "", text));
-        }
-        self.name_problem(now, id);
-    }
-
     fn propose_problem(
         &mut self,
         now: Timestamp,
@@ -234,9 +189,12 @@ impl State {
             period_seconds: found.period_seconds,
             next_expected_at: found.next_expected_at,
             confidence: found.confidence,
+            by_chance: found.by_chance,
             why: found.why.clone(),
             detection: detection.to_owned(),
             reason: String::new(),
+            linked: BTreeSet::new(),
+            merged_into: None,
         };
         let count = problem.incidents.len();
         let text = format!("{id} proposed: {} ({count} incidents)", problem.title);
@@ -258,7 +216,9 @@ impl State {
         self.problems.insert(id, problem);
         self.changes.objects.insert(ObjectKey::Memory);
         self.log(ObjectKey::Problem(id), TimelineEntry::new(now, "proposed", "", text));
-        self.notify_plainly(now, Occasion::ProblemProposed, &body);
+        if !found.by_chance {
+            self.notify_plainly(now, Occasion::ProblemProposed, &body);
+        }
         self.name_problem(now, id);
         id
     }
@@ -351,6 +311,7 @@ impl State {
         let opened = self.incidents.get(&incident).map(|it| it.opened_at);
         let problem = self.problems.get_mut(&id).ok_or_else(|| no_problem(id))?;
         problem.incidents.insert(incident);
+        problem.linked.insert(incident);
         problem.last_seen = opened.map_or(problem.last_seen, |it| problem.last_seen.max(it));
         problem.updated_at = now;
         self.log(
@@ -368,10 +329,12 @@ fn no_problem(id: ProblemId) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Event;
+    use super::super::event::{Command, Event};
     use super::super::rules::{ProblemDetection, RuleSet};
     use super::*;
     use std::sync::Arc;
+
+    const NONE: [u64; 0] = [];
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -383,9 +346,10 @@ mod tests {
             cron: "0 */6 * * *".to_owned(),
             time_zone: "Europe/Berlin".to_owned(),
             look_back_seconds: 86_400,
-            algorithm: super::super::rules::Algorithm::Dbscan,
+            algorithm: Algorithm::Dbscan,
             incidents_min: 3,
             tolerance_thousandths: None,
+            weights: FieldWeights::default(),
             seed: 7,
         };
         let rules = RuleSet { problem_detection: vec![detection], ..RuleSet::default() };
@@ -409,22 +373,87 @@ mod tests {
         assert_eq!(state.next_wakeup(), Some(at("2026-11-23T23:00:00Z")));
     }
 
-    fn found(incidents: impl IntoIterator<Item = u64>) -> Event {
+    fn recurrence(incidents: impl IntoIterator<Item = u64>) -> Recurrence {
         let seen = at("2026-11-22T10:00:00Z");
+        Recurrence {
+            title: "DiskFull on database".to_owned(),
+            incidents: incidents.into_iter().map(IncidentId).collect(),
+            first_seen: seen,
+            last_seen: seen,
+            period_seconds: None,
+            next_expected_at: None,
+            confidence: 500,
+            by_chance: false,
+            why: Vec::new(),
+        }
+    }
+
+    fn found(incidents: impl IntoIterator<Item = u64>) -> Event {
+        all_found(None, vec![recurrence(incidents)])
+    }
+
+    fn all_found(looked_at: Option<(u64, u64)>, recurrences: Vec<Recurrence>) -> Event {
         Event::RecurrencesFound {
             detection: "default".to_owned(),
             incidents_seen: 10,
-            recurrences: vec![Recurrence {
-                title: "DiskFull on database".to_owned(),
-                incidents: incidents.into_iter().map(IncidentId).collect(),
-                first_seen: seen,
-                last_seen: seen,
-                period_seconds: None,
-                next_expected_at: None,
-                confidence: 500,
-                why: Vec::new(),
-            }],
+            looked_at: looked_at.map(|(first, last)| (IncidentId(first), IncidentId(last))),
+            recurrences,
         }
+    }
+
+    fn members(state: &State, problem: u64) -> Vec<u64> {
+        state.problems[&ProblemId(problem)].incidents.iter().map(|it| it.0).collect()
+    }
+
+    #[test]
+    fn a_later_detection_takes_incidents_away_but_for_those_that_people_added() {
+        let now = at("2026-11-22T10:30:00Z");
+        let mut state = state_with_detection(now);
+        state.memory.incident = 20;
+        drop(state.apply(now, &all_found(Some((1, 9)), vec![recurrence([1, 2, 3, 4])])));
+        let link = Command::LinkProblem { problem: ProblemId(1), incident: IncidentId(7) };
+        drop(state.apply(now, &Event::CommandGiven { by: "ann".to_owned(), command: link }));
+        // The look-back has moved on to 2, and 4 is something else now.
+        drop(state.apply(now, &all_found(Some((2, 12)), vec![recurrence([2, 3, 11])])));
+        assert_eq!(members(&state, 1), [1, 2, 3, 7, 11]);
+    }
+
+    #[test]
+    fn a_problem_keeps_its_number_while_others_are_born_merge_part_and_end() {
+        let now = at("2026-11-22T10:30:00Z");
+        let mut state = state_with_detection(now);
+        let groups = |groups: &[&[u64]]| {
+            let groups = groups.iter().map(|it| recurrence(it.iter().copied())).collect();
+            all_found(Some((1, 99)), groups)
+        };
+        drop(state.apply(now, &groups(&[&[1, 2, 3, 4, 5], &[10, 11, 12], &[20, 21, 22]])));
+        // The first has parted; the third has taken the second's; 30 to 32 are new.
+        let turn = state.apply(
+            now,
+            &groups(&[&[4, 5, 6], &[1, 2, 3, 7], &[10, 11, 12, 20, 21, 22, 23], &[30, 31, 32]]),
+        );
+        let told: Vec<String> = turn
+            .timeline
+            .iter()
+            .map(|(key, it)| format!("{key:?} {}: {}", it.kind, it.text))
+            .collect();
+        assert_eq!(members(&state, 1), [1, 2, 3, 7]);
+        assert_eq!(members(&state, 2), [10, 11, 12, 20, 21, 22, 23]);
+        let third = &state.problems[&ProblemId(3)];
+        assert_eq!((third.state, third.merged_into), (ProblemState::Resolved, Some(ProblemId(2))));
+        assert_eq!((members(&state, 3), members(&state, 4)), (vec![], vec![4, 5, 6]));
+        for part in ["split: PRB-4 was split off", "merged: merged into PRB-2", "merged: PRB-3 was"]
+        {
+            assert!(told.iter().any(|it| it.contains(part)), "{part} in {told:#?}");
+        }
+        // Nothing binds 30 to 32 together any more; a person has judged about 1.
+        let accept = Command::AcceptProblem { problem: ProblemId(1) };
+        drop(state.apply(now, &Event::CommandGiven { by: "ann".to_owned(), command: accept }));
+        drop(state.apply(now, &groups(&[&[4, 5, 6], &[10, 11, 12, 20, 21, 22, 23]])));
+        assert_eq!(members(&state, 1), [1, 2, 3, 7]);
+        assert_eq!(members(&state, 5), NONE);
+        assert!(state.problems[&ProblemId(5)].reason.starts_with("withdrawn"));
+        assert_eq!(state.problems[&ProblemId(1)].state, ProblemState::Accepted);
     }
 
     #[test]
@@ -435,10 +464,7 @@ mod tests {
         drop(state.apply(now, &found([2, 3, 4])));
         let problem = &state.problems[&ProblemId(1)];
         assert_eq!((state.problems.len(), problem.incidents.len()), (1, 4));
-        let reject = super::super::event::Command::RejectProblem {
-            problem: ProblemId(1),
-            reason: "a drill".to_owned(),
-        };
+        let reject = Command::RejectProblem { problem: ProblemId(1), reason: "a drill".to_owned() };
         drop(state.apply(now, &Event::CommandGiven { by: "ann".to_owned(), command: reject }));
         drop(state.apply(now, &found([3, 4, 5])));
         assert_eq!(state.problems.len(), 1);

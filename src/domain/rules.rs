@@ -5,6 +5,7 @@
 
 mod runbook;
 
+pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
 pub use runbook::{
     Action, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
     Verify,
@@ -256,36 +257,6 @@ pub struct Route {
     /// If any, people are told by it within these only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active_time_intervals: Vec<Arc<TimeIntervals>>,
-}
-
-/// Which algorithm finds recurring problems.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Algorithm {
-    /// Density-based clustering (Ester et al., 1996), by linfa.
-    #[default]
-    Dbscan,
-}
-
-/// When and how recurring problems are looked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProblemDetection {
-    /// Name and place.
-    pub rule: Arc<RuleRef>,
-    /// A cron line with five fields, and the IANA time zone in which it counts.
-    pub cron: String,
-    /// IANA name; `UTC` by default.
-    pub time_zone: String,
-    /// How far back incidents are looked at, in seconds.
-    pub look_back_seconds: u32,
-    /// The algorithm.
-    pub algorithm: Algorithm,
-    /// The fewest incidents that make a problem.
-    pub incidents_min: u32,
-    /// The largest cosine distance of neighbours, in thousandths; `None` = chosen from the data.
-    pub tolerance_thousandths: Option<u16>,
-    /// For algorithms that draw lots.
-    pub seed: u64,
 }
 
 impl RuleSet {

@@ -394,11 +394,13 @@ fn found(incidents: &[u64], now: Timestamp) -> Event {
         period_seconds: None,
         next_expected_at: None,
         confidence: 500,
+        by_chance: false,
         why: Vec::new(),
     };
     Event::RecurrencesFound {
         detection: "default".to_owned(),
         incidents_seen: 3,
+        looked_at: None,
         recurrences: vec![recurrence],
     }
 }

@@ -5,7 +5,6 @@ use crate::act::Performer;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::event::Event;
 use crate::domain::incident::Incident;
-use crate::domain::rules::ProblemDetection;
 use crate::learn;
 use crate::store::{Kind, Scope};
 use crate::telemetry::Metrics;
@@ -202,60 +201,59 @@ async fn report(messages: &SyncSender<Message>, key: EffectKey, events: Vec<Even
 /// Looks for what recurs. Every end is a fact, so that the effect has a result.
 fn detect(shared: &Shared, metrics: &Metrics, name: &str) -> Vec<Event> {
     let begun = Instant::now();
-    let key = |state: &crate::domain::State| {
-        let found = state.rules.problem_detection.iter().find(|it| it.rule.name == name);
-        (found.cloned(), state.incidents.values().cloned().collect::<Vec<_>>())
-    };
-    let (detection, incidents) = {
+    let mut history = learn::History::default();
+    let detection = {
         let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
-        key(&state)
+        for incident in state.incidents.values() {
+            history.put(incident);
+        }
+        state.rules.problem_detection.iter().find(|it| it.rule.name == name).cloned()
     };
     let Some(detection) = detection else { return Vec::new() };
     let now = Timestamp::now();
-    let incidents = match with_closed(shared, &detection, incidents, now) {
-        Ok(incidents) => incidents,
-        Err(error) => {
-            tracing::warn!(detection = name, %error, "could not read the history of incidents");
-            return Vec::new();
-        }
-    };
-    let recurrences = learn::recurrences(&detection, &incidents, now);
+    if let Err(error) = add_closed(shared, learn::since(&detection, now), &mut history) {
+        tracing::warn!(detection = name, %error, "could not read the history of incidents");
+        return Vec::new();
+    }
+    let recurrences = learn::recurrences(&detection, &history, now);
     metrics.detection_seconds(begun.elapsed().as_secs_f64());
-    let incidents_seen = incidents.len() as u64;
+    let incidents_seen = history.len() as u64;
     tracing::info!(
         detection = name,
         incidents_seen,
         found = recurrences.len(),
         "looked for problems"
     );
-    vec![Event::RecurrencesFound { detection: name.to_owned(), incidents_seen, recurrences }]
+    vec![Event::RecurrencesFound {
+        detection: name.to_owned(),
+        incidents_seen,
+        looked_at: history.first_and_last(),
+        recurrences,
+    }]
 }
 
-/// Adds the closed incidents of the look-back to the open ones.
-fn with_closed(
+/// Adds the closed incidents that were opened since a time.
+fn add_closed(
     shared: &Shared,
-    detection: &ProblemDetection,
-    mut incidents: Vec<Incident>,
-    now: Timestamp,
-) -> Result<Vec<Incident>, String> {
+    since: Timestamp,
+    history: &mut learn::History,
+) -> Result<(), String> {
     let store = shared.store().ok_or("the store is being opened again")?;
-    let look_back = jiff::SignedDuration::from_secs(i64::from(detection.look_back_seconds));
-    let since = now.checked_sub(look_back).unwrap_or(Timestamp::MIN);
     let mut before: Option<String> = None;
     loop {
         let page = store
             .list(Kind::Incident, Scope::Closed, before.as_deref(), PAGE)
             .map_err(|error| error.to_string())?;
-        let Some(last) = page.last() else { return Ok(incidents) };
+        let Some(last) = page.last() else { return Ok(()) };
         before = Some(last.id.clone());
         for object in &page {
             let incident: Incident = serde_json::from_slice(&object.body)
                 .map_err(|error| format!("incident `{}`: {error}", object.id))?;
             // Numbers rise with time, so that the first one that is too old is the last to read.
             if incident.opened_at < since {
-                return Ok(incidents);
+                return Ok(());
             }
-            incidents.push(incident);
+            history.put(&incident);
         }
     }
 }

@@ -1,133 +1,96 @@
-//! Groups of signatures that are alike: DBSCAN by linfa, a tolerance from the data, and a guard.
+//! Groups of points that are alike: DBSCAN by linfa, a tolerance from the data, and a guard that
+//! splits what was only chained together.
 
-use super::features::{Corpus, Signature, Token, host};
-use super::vectors::{CosineIndex, Vectors, number, similarity};
-use crate::domain::incident::Incident;
+use super::points::{Point, Points, Token, number};
+use super::vectors::{CosineIndex, Vectors, similarity};
+use crate::domain::rules::ProblemDetection;
 use linfa::ParamGuard;
 use linfa::traits::Transformer;
 use linfa_clustering::Dbscan;
 use linfa_nn::distance::L2Dist;
 use ndarray::Array2;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A tolerance that is chosen from the data lies between these. Below, wordings of one fault fall
-/// apart; above, faults of one service run together.
-const TOLERANCE_MIN: f64 = 0.55;
-/// See `TOLERANCE_MIN`.
-const TOLERANCE_MAX: f64 = 0.70;
-/// Below so many signatures a histogram says nothing, and the middle is taken.
-const SIGNATURES_FEW: usize = 20;
-/// How many signatures the histogram is made from at most.
+/// A tolerance that is chosen from the data lies between these, where places or names of alerts are
+/// known. Below, the same fault falls apart by its wording and its labels; above, two faults of one
+/// place run together.
+const TOLERANCES: (f64, f64) = (0.20, 0.25);
+/// The same where nothing but texts and labels is known.
+const TOLERANCES_PLAIN: (f64, f64) = (0.55, 0.70);
+/// Below so many points a histogram says nothing, and the middle is taken.
+const POINTS_FEW: usize = 20;
+/// How many points the histogram is made from at most.
 const SAMPLE_MAX: usize = 1000;
 /// The bins of the histogram over distances 0 to 1.
 const BINS: usize = 50;
+/// Neighbours farther than this are all the same to the histogram.
+const DISTANCE_FAR: f64 = 0.8;
 /// A group whose members are on average less alike than this to its middle is split.
 const COHESION_MIN: f64 = 0.62;
 /// Splitting makes the tolerance this much smaller each time.
 const SPLIT_FACTOR: f64 = 0.8;
 /// Splitting ends below this tolerance; what is still not alike is noise.
 const TOLERANCE_LAST: f64 = 0.1;
-/// A trait that a group shares: so many percent of its incidents have it,
-const SHARED_PERCENT: usize = 90;
-/// and at most this part of all others.
-const ELSEWHERE_MAX: f64 = 0.25;
-/// By how many standard deviations a group must be more frequent than chance.
-const DEVIATIONS_MIN: f64 = 4.0;
-/// A machine is a problem of its own from so many incidents on,
-const HOST_INCIDENTS_MIN: usize = 5;
-/// and from so many times the mean of the group's machines on.
-const HOST_SHARE: usize = 3;
-/// How important the rare traits must be together.
-const IMPORTANCE_MIN: f64 = 2.0;
+/// What lies outside is looked for up to this likeness to the middle.
+const OUTSIDE_SIMILARITY_MIN: f64 = 0.4;
 
-/// What makes a group.
-pub(super) struct Limits {
-    /// The fewest incidents, by weight; at least 2.
-    pub(super) incidents_min: usize,
-    /// The largest cosine distance of neighbours; `None` = chosen from the data.
-    pub(super) tolerance: Option<f64>,
-}
-
-/// A group of signatures.
+/// A group of points.
 pub(super) struct Cluster {
-    /// Indices of signatures, ascending.
-    pub(super) signatures: Vec<usize>,
+    /// Indices of points, ascending.
+    pub(super) points: Vec<usize>,
     /// How alike the members are to their middle, 0 to 1.
     pub(super) cohesion: f64,
-    /// How far the nearest signature outside is from the middle, 0 to 1.
+    /// How far the nearest point outside is from the middle, 0 to 1.
     pub(super) separation: f64,
-    /// Which incidents of these signatures belong to it.
-    pub(super) hosts: Hosts,
 }
 
-/// Some of the machines. Names of machines are masked in signatures, since a fault wanders; but
-/// when it keeps coming back to one machine, that is a problem of its own.
-#[derive(Clone)]
-pub(super) enum Hosts {
-    /// All but these.
-    AllBut(BTreeSet<String>),
-    /// This one.
-    Only(String),
-}
-
-impl Hosts {
-    fn include(&self, incident: &Incident) -> bool {
-        match (self, host(incident)) {
-            (Self::AllBut(hosts), Some(host)) => !hosts.contains(host),
-            (Self::AllBut(_), None) => true,
-            (Self::Only(only), host) => host == Some(only),
-        }
-    }
-}
-
-impl Cluster {
-    /// Its incidents among those of a signature.
-    pub(super) fn members<'a>(
-        &self,
-        signature: &'a Signature<'a>,
-    ) -> impl Iterator<Item = &'a Incident> {
-        signature.incidents.iter().copied().filter(|it| self.hosts.include(it))
-    }
-}
-
-/// Finds the groups, in order of their first signature.
-pub(super) fn find(
-    corpus: &Corpus<'_>,
-    everywhere: &TokenCounts<'_>,
-    limits: &Limits,
-) -> Vec<Cluster> {
-    let vectors = Vectors::of(corpus);
-    let all: Vec<_> = (0..vectors.len()).collect();
-    let tolerance = limits.tolerance.unwrap_or_else(|| tolerance_of(&vectors));
-    let search =
-        Search { vectors: &vectors, everywhere, corpus, incidents_min: limits.incidents_min };
+/// Finds the groups, in order of their first point. Those of which nothing but texts and labels is
+/// known are looked at by themselves: their likeness means something else.
+pub(super) fn find(points: &Points<'_>, detection: &ProblemDetection) -> Vec<Cluster> {
+    let (plain, placed): (Vec<usize>, Vec<usize>) =
+        (0..points.all.len()).partition(|it| points.all.get(*it).is_some_and(Point::is_plain));
     let mut clusters = Vec::new();
-    // Groups to look at, each with the tolerance that made it.
-    let mut waiting = search.groups(&all, tolerance);
-    while let Some((group, tolerance)) = waiting.pop() {
-        if search.cohesion(&group) >= COHESION_MIN && search.is_one_fault(&group) {
-            if search.beats_chance(&group) {
-                clusters.extend(search.by_host(&search.cluster(group)));
-            }
-        } else if tolerance > TOLERANCE_LAST {
-            waiting.extend(search.groups(&group, tolerance * SPLIT_FACTOR));
-        }
+    for (among, tolerances) in [(placed, TOLERANCES), (plain, TOLERANCES_PLAIN)] {
+        let vectors = Vectors::of(points, &among, detection.weights);
+        let told = detection.tolerance_thousandths.map(|it| f64::from(it) / 1000.0);
+        let tolerance = told.unwrap_or_else(|| tolerance_of(&vectors, tolerances));
+        let incidents_min = usize::try_from(detection.incidents_min.max(2)).unwrap_or(usize::MAX);
+        let search = Search { points, among: &among, vectors: &vectors, incidents_min };
+        clusters.extend(search.find(tolerance));
     }
-    clusters.sort_by(|a, b| a.signatures.cmp(&b.signatures));
+    clusters.sort_by(|a, b| a.points.cmp(&b.points));
     clusters
 }
 
 struct Search<'a> {
-    corpus: &'a Corpus<'a>,
+    points: &'a Points<'a>,
+    /// The points that the vectors stand for.
+    among: &'a [usize],
     vectors: &'a Vectors,
-    /// How many incidents have each token.
-    everywhere: &'a TokenCounts<'a>,
     incidents_min: usize,
 }
 
 impl Search<'_> {
-    /// One pass of DBSCAN over some of the signatures.
+    fn find(&self, tolerance: f64) -> Vec<Cluster> {
+        let all: Vec<usize> = (0..self.vectors.len()).collect();
+        let mut clusters = Vec::new();
+        // Groups to look at, each with the tolerance that made it.
+        let mut waiting = self.groups(&all, tolerance);
+        while let Some((group, tolerance)) = waiting.pop() {
+            let cohesion = self.cohesion(&group);
+            if cohesion >= COHESION_MIN {
+                if self.says_what(&group) {
+                    clusters.push(self.cluster(&group, cohesion));
+                }
+            } else if tolerance > TOLERANCE_LAST {
+                waiting.extend(self.groups(&group, tolerance * SPLIT_FACTOR));
+            }
+        }
+        clusters
+    }
+
+    /// One pass of DBSCAN over some of the vectors.
     fn groups(&self, among: &[usize], tolerance: f64) -> Vec<(Vec<usize>, f64)> {
         let vectors = Arc::new(self.vectors.subset(among));
         let numbers = Array2::from_shape_fn((among.len(), 1), |(row, _)| number(row));
@@ -138,9 +101,9 @@ impl Search<'_> {
             return Vec::new();
         };
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (signature, group) in among.iter().zip(parameters.transform(&numbers)) {
+        for (row, group) in among.iter().zip(parameters.transform(&numbers)) {
             if let Some(group) = group {
-                groups.entry(group).or_default().push(*signature);
+                groups.entry(group).or_default().push(*row);
             }
         }
         groups
@@ -162,121 +125,52 @@ impl Search<'_> {
         if count > 0.0 { sum / count } else { 0.0 }
     }
 
-    /// What nearly all members have in common, with its share of all others, 0 to 1.
-    fn shared(&self, group: &[usize]) -> Vec<(&Token, f64)> {
-        let size = self.size(group);
-        let others = number(self.corpus.incident_count().saturating_sub(size).max(1));
-        token_counts(self.corpus, group)
-            .into_iter()
-            .filter(|(_, count)| count * 100 >= size * SHARED_PERCENT)
-            .map(|(token, count)| {
-                let everywhere = self.everywhere.get(token).copied().unwrap_or_default();
-                (token, number(everywhere.saturating_sub(count)) / others)
-            })
-            .collect()
-    }
-
-    /// Whether what nearly all members share is rare elsewhere and says what happened: the alert's
-    /// name, or a word and the service, or two words. A chain from one fault to the next has
-    /// nothing like it, and all that ever happened to one service is no problem of its own.
-    fn is_one_fault(&self, group: &[usize]) -> bool {
-        let telling: Vec<_> =
-            self.shared(group).into_iter().filter(|(_, share)| *share <= ELSEWHERE_MAX).collect();
-        telling.iter().any(|(token, _)| token.says_what())
-            && telling.iter().map(|(token, _)| token.importance()).sum::<f64>() >= IMPORTANCE_MIN
-    }
-
-    /// Whether it came more often than chance alone would bring this alert and this service
-    /// together, if among all others the one had nothing to do with the other: by more than four
-    /// standard deviations of a Poisson distribution.
-    fn beats_chance(&self, group: &[usize]) -> bool {
-        let shared = self.shared(group);
-        let odds = |says_what: bool| {
-            let traits = shared.iter().filter(|(token, _)| token.says_what() == says_what);
-            // Odds, because the group itself is not counted among the others.
-            traits.map(|(_, share)| share / (1.0 - share).max(0.5)).fold(1.0, f64::min)
+    /// Whether most incidents of a group say what happened, and not only where.
+    fn says_what(&self, group: &[usize]) -> bool {
+        let is_telling =
+            |it: &&Token| matches!(it, Token::Symptom(..) | Token::Name(_) | Token::Text(_));
+        let tells = |row: &&usize| {
+            let point = self.among.get(**row).and_then(|it| self.points.all.get(*it));
+            point.is_some_and(|it| it.tokens.iter().any(|it| is_telling(&it)))
         };
-        let size = self.size(group);
-        let others = self.corpus.incident_count().saturating_sub(size);
-        let expected = number(others) * odds(true) * odds(false);
-        number(size) > expected + DEVIATIONS_MIN * expected.sqrt()
+        let telling: Vec<usize> = group.iter().filter(tells).copied().collect();
+        self.size(&telling) * 2 >= self.size(group)
     }
 
     fn size(&self, group: &[usize]) -> usize {
         group.iter().map(|it| self.vectors.weight(*it)).sum()
     }
 
-    fn cluster(&self, signatures: Vec<usize>) -> Cluster {
-        let centroid = self.vectors.centroid(&signatures);
-        let nearest = (0..self.vectors.len())
-            .filter(|it| signatures.binary_search(it).is_err())
-            .map(|it| similarity(&centroid, self.vectors.row(it)))
-            .fold(0.0, f64::max);
-        let cohesion = self.cohesion(&signatures);
-        let hosts = Hosts::AllBut(BTreeSet::new());
-        Cluster { signatures, cohesion, separation: (1.0 - nearest).max(0.0), hosts }
-    }
-
-    /// Takes out the machines that have far more than their share of a group.
-    fn by_host(&self, cluster: &Cluster) -> Vec<Cluster> {
-        let signatures =
-            || cluster.signatures.iter().filter_map(|it| self.corpus.signatures.get(*it));
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for name in signatures().flat_map(|it| &it.incidents).filter_map(|it| host(it)) {
-            *counts.entry(name).or_default() += 1;
-        }
-        let total: usize = counts.values().sum();
-        let heavy: BTreeSet<_> = counts
-            .iter()
-            .filter(|(_, count)| **count >= self.incidents_min.max(HOST_INCIDENTS_MIN))
-            .filter(|(_, count)| **count * counts.len() >= HOST_SHARE * total && counts.len() > 1)
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
-        let part = |hosts| Cluster { signatures: cluster.signatures.clone(), hosts, ..*cluster };
-        heavy
-            .iter()
-            .map(|it| part(Hosts::Only(it.clone())))
-            .chain([part(Hosts::AllBut(heavy.clone()))])
-            .collect()
+    fn cluster(&self, group: &[usize], cohesion: f64) -> Cluster {
+        let centroid = self.vectors.centroid(group);
+        let nearest = self
+            .vectors
+            .near(&centroid, OUTSIDE_SIMILARITY_MIN)
+            .into_iter()
+            .filter(|(it, _)| group.binary_search(it).is_err())
+            .map(|(_, similarity)| similarity)
+            .fold(OUTSIDE_SIMILARITY_MIN, f64::max);
+        let points = group.iter().filter_map(|it| self.among.get(*it).copied()).collect();
+        Cluster { points, cohesion, separation: (1.0 - nearest).max(0.0) }
     }
 }
 
-/// How many incidents have each token.
-pub(super) type TokenCounts<'a> = BTreeMap<&'a Token, usize>;
-
-/// How many incidents of all signatures have each token.
-pub(super) fn counts_everywhere<'a>(corpus: &'a Corpus<'_>) -> TokenCounts<'a> {
-    let all: Vec<_> = (0..corpus.signatures.len()).collect();
-    token_counts(corpus, &all)
-}
-
-/// How many incidents of some signatures have each token.
-fn token_counts<'a>(corpus: &'a Corpus<'_>, signatures: &[usize]) -> TokenCounts<'a> {
-    let mut counts = BTreeMap::new();
-    for signature in signatures.iter().filter_map(|it| corpus.signatures.get(*it)) {
-        for token in &signature.tokens {
-            *counts.entry(token).or_default() += signature.incidents.len();
-        }
-    }
-    counts
-}
-
-/// The tolerance that best parts signatures with near neighbours from those without: Otsu's
-/// threshold (1979) on the histogram of distances to the second nearest neighbour.
-fn tolerance_of(vectors: &Vectors) -> f64 {
-    if vectors.len() < SIGNATURES_FEW {
-        return f64::midpoint(TOLERANCE_MIN, TOLERANCE_MAX);
+/// The tolerance that best parts points with near neighbours from those without: Otsu's threshold
+/// (1979) on the histogram of distances to the second nearest neighbour.
+fn tolerance_of(vectors: &Vectors, (least, most): (f64, f64)) -> f64 {
+    if vectors.len() < POINTS_FEW {
+        return f64::midpoint(least, most);
     }
     let step = vectors.len().div_ceil(SAMPLE_MAX);
     let mut histogram = [0_usize; BINS];
     for index in (0..vectors.len()).step_by(step) {
-        let distance = vectors.distance_to_neighbour(index, 2);
+        let distance = vectors.distance_to_neighbour(index, 2, DISTANCE_FAR);
         let bin = (1..BINS).take_while(|it| number(*it) <= distance * number(BINS)).count();
         if let Some(count) = histogram.get_mut(bin) {
             *count += 1;
         }
     }
-    otsu(&histogram).clamp(TOLERANCE_MIN, TOLERANCE_MAX)
+    otsu(&histogram).clamp(least, most)
 }
 
 /// The upper edge of the bin after which the variance between the two sides is largest.

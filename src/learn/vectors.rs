@@ -1,6 +1,7 @@
 //! Signatures as sparse vectors, and an exact index over them that linfa's DBSCAN can ask.
 
-use super::features::{Corpus, Token};
+use super::points::{Points, Token, number};
+use crate::domain::rules::FieldWeights;
 use linfa::Float;
 use linfa_nn::distance::Distance;
 use linfa_nn::{BuildError, NearestNeighbour, NearestNeighbourIndex, NnError};
@@ -25,31 +26,51 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// Weighs each token by its rarity among signatures, not among incidents, so that a frequent
-    /// fault does not make its own traits common (inverse document frequency, Sparck Jones 1972).
-    pub(super) fn of(corpus: &Corpus<'_>) -> Self {
-        let mut frequencies: BTreeMap<&Token, usize> = BTreeMap::new();
-        for token in corpus.signatures.iter().flat_map(|it| &it.tokens) {
-            *frequencies.entry(token).or_default() += 1;
+    /// Each field has its share of a vector, whatever it holds: text alone must not swallow structure,
+    /// nor structure text. The share of a field that is empty goes to the others.
+    pub(super) fn of(points: &Points<'_>, among: &[usize], weights: FieldWeights) -> Self {
+        let points_of = || among.iter().filter_map(|it| points.all.get(*it));
+        let mut all: Vec<Token> = points_of().flat_map(|it| it.tokens.iter().copied()).collect();
+        all.sort_unstable();
+        let mut frequencies: Vec<(usize, Token)> = Vec::new();
+        for token in all {
+            match frequencies.last_mut() {
+                Some((count, last)) if *last == token => *count += 1,
+                _ => frequencies.push((1, token)),
+            }
         }
-        let mut by_rarity: Vec<_> = frequencies.into_iter().collect();
-        by_rarity.sort_by_key(|(_, frequency)| *frequency);
-        let count = number(corpus.signatures.len());
-        let parts: BTreeMap<&Token, (usize, f64)> = by_rarity
-            .iter()
-            .enumerate()
-            .map(|(index, (token, frequency))| {
-                let rarity = (1.0 + count / number(*frequency)).ln();
-                (*token, (index, rarity * token.importance()))
-            })
-            .collect();
-        let rows = corpus.signatures.iter().map(|signature| {
-            let mut row: Row =
-                signature.tokens.iter().filter_map(|it| parts.get(it).copied()).collect();
+        let rarity = |(count, token): &(usize, Token)| points.rarity(*token, *count);
+        let rarities: Vec<f64> = frequencies.iter().map(rarity).collect();
+        let mut order: Vec<usize> = (0..frequencies.len()).collect();
+        order.sort_by_key(|it| frequencies.get(*it));
+        let mut number_of = vec![0; order.len()];
+        for (number, index) in order.into_iter().enumerate() {
+            if let Some(slot) = number_of.get_mut(index) {
+                *slot = number;
+            }
+        }
+        let find = |token: &Token| {
+            let index = frequencies.binary_search_by(|(_, it)| it.cmp(token)).ok()?;
+            Some((*token, *number_of.get(index)?, *rarities.get(index)?))
+        };
+        let rows = points_of().map(|point| {
+            let known: Vec<_> = point.tokens.iter().filter_map(find).collect();
+            let mut lengths = [0.0_f64; FieldWeights::FIELDS];
+            for (token, _, rarity) in &known {
+                if let Some(length) = lengths.get_mut(token.field()) {
+                    *length += rarity * rarity;
+                }
+            }
+            let part = |(token, number, rarity): &(Token, usize, f64)| {
+                let length = lengths.get(token.field()).copied().unwrap_or(1.0).sqrt();
+                let weight = f64::from(weights.of(token.field())).sqrt();
+                (*number, rarity / length * weight)
+            };
+            let mut row: Row = known.iter().map(part).filter(|(_, it)| *it > 0.0).collect();
             row.sort_by_key(|(token, _)| *token);
             normalised(row)
         });
-        let weights = corpus.signatures.iter().map(|it| it.incidents.len()).collect();
+        let weights = points_of().map(|it| it.members.len()).collect();
         Self::build(rows.collect(), weights)
     }
 
@@ -98,31 +119,30 @@ impl Vectors {
     /// The rows that are at least so alike, in order, with how alike they are. Exact: a row that
     /// shares only the tokens that are left cannot be nearer than the length of what is left
     /// (Cauchy-Schwarz), so common tokens need not be looked up.
-    fn near(&self, row: &[(usize, f64)], similarity_min: f64) -> Vec<(usize, f64)> {
-        let mut is_candidate = vec![false; self.len()];
+    pub(super) fn near(&self, row: &[(usize, f64)], similarity_min: f64) -> Vec<(usize, f64)> {
+        let mut candidates: Vec<usize> = Vec::new();
         let mut left = 1.0_f64;
         for (token, part) in row {
             if left.max(0.0).sqrt() < similarity_min {
                 break;
             }
-            for index in self.postings.get(*token).into_iter().flatten() {
-                if let Some(flag) = is_candidate.get_mut(*index) {
-                    *flag = true;
-                }
-            }
+            candidates.extend(self.postings.get(*token).into_iter().flatten());
             left -= part * part;
         }
-        let candidates = is_candidate.into_iter().enumerate().filter(|(_, it)| *it);
+        candidates.sort_unstable();
+        candidates.dedup();
         candidates
-            .map(|(index, _)| (index, similarity(row, self.row(index))))
+            .into_iter()
+            .map(|index| (index, similarity(row, self.row(index))))
             .filter(|(_, similarity)| *similarity >= similarity_min)
             .collect()
     }
 
-    /// The distance from a row to the `rank`-th nearest of the others; 1 when there is none.
-    pub(super) fn distance_to_neighbour(&self, index: usize, rank: usize) -> f64 {
+    /// The distance from a row to the `rank`-th nearest of the others; 1 when none is within the
+    /// distance that is looked at.
+    pub(super) fn distance_to_neighbour(&self, index: usize, rank: usize, distance: f64) -> f64 {
         let mut alike: Vec<_> = self
-            .near(self.row(index), SLACK)
+            .near(self.row(index), 1.0 - distance)
             .into_iter()
             .filter(|(other, _)| *other != index)
             .map(|(_, similarity)| similarity)
@@ -130,12 +150,6 @@ impl Vectors {
         alike.sort_by(|a, b| b.total_cmp(a));
         alike.get(rank.saturating_sub(1)).map_or(1.0, |it| (1.0 - it).max(0.0))
     }
-}
-
-/// A count as a number to reckon with. Counts here are far below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "counts of incidents are far below 2^53")]
-pub(super) fn number(count: usize) -> f64 {
-    count as f64
 }
 
 fn normalised(mut row: Row) -> Row {

@@ -1,125 +1,218 @@
 //! What to say of a group: its name, its rhythm, how sure it is, and why its members belong
 //! together.
 
-use super::clusters::{Cluster, Hosts, TokenCounts};
-use super::features::{Corpus, Token, mask};
+use super::clusters::Cluster;
+use super::history::{History, Record, Signature};
+use super::points::{Points, number};
 use super::rhythm::{self, Period, most};
-use super::vectors::number;
-use crate::domain::incident::Incident;
+use crate::domain::incident::IncidentId;
 use crate::domain::problem::Recurrence;
 use jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// How many shared traits are told.
 const TRAITS_MAX: usize = 3;
-/// How many services a title names.
-const SERVICES_MAX: usize = 3;
+/// By how many standard deviations of a Poisson distribution a group must be more frequent than
+/// chance would have it.
+const DEVIATIONS_MIN: f64 = 4.0;
 
-/// Describes a group; `None` when it did not come back often enough.
-pub(super) fn recurrence(
-    (corpus, everywhere): (&Corpus<'_>, &TokenCounts<'_>),
-    cluster: &Cluster,
-    occurrences_min: usize,
-    now: Timestamp,
-) -> Option<Recurrence> {
-    let mut members: Vec<&Incident> = cluster
-        .signatures
-        .iter()
-        .filter_map(|it| corpus.signatures.get(*it))
-        .flat_map(|it| cluster.members(it))
-        .collect();
-    members.sort_by_key(|it| (it.opened_at, it.id));
-    let times: Vec<_> = members.iter().map(|it| it.opened_at).collect();
-    let spans: Vec<_> =
-        members.iter().map(|it| (it.opened_at, it.resolved_at.or(it.closed_at))).collect();
-    let occurrences = rhythm::occurrences(&spans);
-    if occurrences.len() < occurrences_min {
-        return None;
-    }
-    let (first_seen, last_seen) = (*times.first()?, *times.last()?);
-    let period = rhythm::period(&occurrences);
-    let mut why = shared_traits((corpus, everywhere), cluster, members.len());
-    if let Hosts::Only(host) = &cluster.hosts {
-        why.push(format!("all {} are on {host}, which has far more than its share", members.len()));
-    }
-    let span = rhythm::in_words(last_seen.duration_since(first_seen).as_secs());
-    why.push(format!(
-        "{} incidents at {} different times within {span}",
-        members.len(),
-        occurrences.len()
-    ));
-    why.extend(rhythm::preference(&occurrences));
-    why.extend(period.as_ref().map(describe));
-    Some(Recurrence {
-        title: title(&members, &cluster.hosts),
-        incidents: members.iter().map(|it| it.id).collect(),
-        first_seen,
-        last_seen,
-        period_seconds: period.and_then(|it| u64::try_from(it.seconds).ok()),
-        next_expected_at: period.and_then(|it| next_expected(*occurrences.last()?, it, now)),
-        confidence: confidence(cluster, occurrences.len()),
-        why,
-    })
+/// A trait that people search by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trait<'a> {
+    Alert(&'a str),
+    Place(&'a str),
+    Label(&'a str),
+    Word(&'a str),
 }
 
-/// The most common alert name and the services that most members share; without alert names the
-/// most common title.
-fn title(members: &[&Incident], hosts: &Hosts) -> String {
-    let alertname =
-        most(members.iter().filter_map(|it| Some(it.labels.get("alertname")?.to_owned())));
-    let name = match alertname {
-        Some((name, count)) if count * 2 >= members.len() => name,
-        _ => most(members.iter().map(|it| mask(&it.title))).unwrap_or_default().0,
-    };
-    let mut counts = std::collections::BTreeMap::new();
-    for service in members.iter().flat_map(|it| &it.services) {
-        *counts.entry(service.as_str()).or_insert(0_usize) += 1;
-    }
-    let mut services: Vec<_> =
-        counts.into_iter().filter(|(_, count)| count * 2 >= members.len()).collect();
-    services.sort_by_key(|(_, count)| Reverse(*count));
-    services.truncate(SERVICES_MAX);
-    let mut places: Vec<_> =
-        services.into_iter().map(|(name, _)| name).filter(|it| !name.contains(it)).collect();
-    if let Hosts::Only(host) = hosts {
-        places.push(host);
-    }
-    if places.is_empty() { name } else { format!("{name} on {}", places.join(", ")) }
-}
-
-/// The traits that most members have and most others have not, with figures.
-fn shared_traits(
-    (corpus, everywhere): (&Corpus<'_>, &TokenCounts<'_>),
-    cluster: &Cluster,
-    size: usize,
-) -> Vec<String> {
-    let mut inside = std::collections::BTreeMap::new();
-    for signature in cluster.signatures.iter().filter_map(|it| corpus.signatures.get(*it)) {
-        let members = cluster.members(signature).count();
-        for token in &signature.tokens {
-            *inside.entry(token).or_default() += members;
+impl std::fmt::Display for Trait<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Alert(name) => write!(f, "the alert {name}"),
+            Self::Place(place) => write!(f, "begun at {place}"),
+            Self::Label(label) => f.write_str(label),
+            Self::Word(word) => write!(f, "the word \"{word}\""),
         }
     }
-    let others = corpus.incident_count().saturating_sub(size);
-    let percent_elsewhere = |token: &Token, count: usize| {
-        let elsewhere = everywhere.get(token).copied().unwrap_or_default().saturating_sub(count);
-        (elsewhere * 100).div_ceil(others.max(1))
-    };
-    let mut traits: Vec<_> = inside
-        .iter()
-        .map(|(token, count)| (*token, *count, percent_elsewhere(token, *count)))
-        .filter(|(_, count, elsewhere)| count * 100 >= size * elsewhere.saturating_add(20).max(60))
-        .collect();
-    // Labels before words, since they are what people search by; then the most telling first.
-    traits.sort_by_key(|(token, count, elsewhere)| {
-        let lead = (count * 100 / size.max(1)).saturating_sub(*elsewhere);
-        (matches!(token, Token::Word(_)), Reverse(lead), *token)
-    });
-    let figures = |(token, count, elsewhere): (&Token, usize, usize)| {
-        let rest = if others > 0 { format!(" ({elsewhere} % elsewhere)") } else { String::new() };
-        format!("{count} of {size} incidents have {token}{rest}")
-    };
-    traits.into_iter().take(TRAITS_MAX).map(figures).collect()
+}
+
+/// A group with its incidents.
+pub(super) struct Group<'a> {
+    pub(super) cluster: &'a Cluster,
+    /// Those that are alike.
+    pub(super) members: Vec<IncidentId>,
+    /// Those that follow in its wake.
+    pub(super) wake: Vec<IncidentId>,
+}
+
+/// What can be said of groups, and how often each trait is anywhere.
+pub(super) struct Verdicts<'a> {
+    history: &'a History,
+    everywhere: BTreeMap<Trait<'a>, usize>,
+    incidents: usize,
+    occurrences_min: usize,
+    now: Timestamp,
+}
+
+impl<'a> Verdicts<'a> {
+    pub(super) fn of(points: &'a Points<'a>, occurrences_min: usize, now: Timestamp) -> Self {
+        let mut everywhere = BTreeMap::new();
+        for point in &points.all {
+            for it in traits(points.history, &point.signature) {
+                *everywhere.entry(it).or_default() += point.members.len();
+            }
+        }
+        let incidents = points.incident_count();
+        let history = points.history;
+        Self { history, everywhere, incidents, occurrences_min, now }
+    }
+
+    /// Describes a group; `None` when it did not come back often enough.
+    pub(super) fn recurrence(&self, group: &Group<'_>) -> Option<Recurrence> {
+        let mut records: Vec<(Timestamp, IncidentId, &Record)> = group
+            .members
+            .iter()
+            .filter_map(|id| self.history.record(*id).map(|it| (it.opened_at, *id, it)))
+            .collect();
+        records.sort_by_key(|(at, id, _)| (*at, *id));
+        let spans: Vec<_> = records.iter().map(|(at, _, it)| (*at, it.over_at)).collect();
+        let occurrences = rhythm::occurrences(&spans);
+        if occurrences.len() < self.occurrences_min {
+            return None;
+        }
+        let (first_seen, last_seen) = (records.first()?.0, records.last()?.0);
+        let period = rhythm::period(&occurrences);
+        let size = records.len();
+        let inside = self.inside(&group.members);
+        let mut why = self.shared_traits(&inside, size);
+        let expected = self.expected_by_chance(&inside, size);
+        let by_chance = expected.is_some_and(|it| number(size) <= it + DEVIATIONS_MIN * it.sqrt());
+        if let Some(expected) = expected {
+            let expected = whole(expected);
+            why.push(format!("chance alone would bring its alert there {expected} times"));
+        }
+        let span = rhythm::in_words(last_seen.duration_since(first_seen).as_secs());
+        why.push(format!(
+            "{size} incidents at {} different times within {span}",
+            occurrences.len()
+        ));
+        if !group.wake.is_empty() {
+            why.push(format!(
+                "{} more began in its wake, with what it brings about elsewhere",
+                group.wake.len()
+            ));
+        }
+        why.extend(rhythm::preference(&occurrences));
+        why.extend(period.as_ref().map(describe));
+        let records: Vec<&Record> = records.into_iter().map(|(_, _, it)| it).collect();
+        Some(Recurrence {
+            title: self.title(&records),
+            incidents: group.members.iter().chain(&group.wake).copied().collect(),
+            first_seen,
+            last_seen,
+            period_seconds: period.and_then(|it| u64::try_from(it.seconds).ok()),
+            next_expected_at: period
+                .and_then(|it| next_expected(*occurrences.last()?, it, self.now)),
+            confidence: confidence(group.cluster, occurrences.len(), by_chance),
+            by_chance,
+            why,
+        })
+    }
+
+    /// The alert that most often comes first, and the place where most began; without names of
+    /// alerts the most common title.
+    fn title(&self, records: &[&Record]) -> String {
+        let text = |it: u32| self.history.text(it).to_owned();
+        let named = |it: &&Record| Some(text(it.opening.0)).filter(|it| !it.is_empty());
+        let name = match most(records.iter().filter_map(named)) {
+            Some((name, count)) if count * 3 >= records.len() => name,
+            _ => most(records.iter().map(|it| text(it.title))).unwrap_or_default().0,
+        };
+        let places = records.iter().filter_map(|it| self.history.signature_of(it));
+        match most(places.map(|it| text(it.place))) {
+            Some((place, count))
+                if !place.is_empty() && count * 2 > records.len() && !name.contains(&place) =>
+            {
+                format!("{name} on {place}")
+            }
+            _ => name,
+        }
+    }
+
+    /// How many incidents of a group have each trait.
+    fn inside(&self, members: &[IncidentId]) -> BTreeMap<Trait<'a>, usize> {
+        let mut inside = BTreeMap::new();
+        for record in members.iter().filter_map(|it| self.history.record(*it)) {
+            let signature = self.history.signature_of(record).into_iter();
+            for it in signature.flat_map(|it| traits(self.history, it)) {
+                *inside.entry(it).or_default() += 1;
+            }
+        }
+        inside
+    }
+
+    /// How many percent of the others have a trait, rounded up.
+    fn percent_elsewhere(&self, it: Trait<'_>, inside: usize, size: usize) -> usize {
+        let elsewhere = self.everywhere.get(&it).copied().unwrap_or_default();
+        let others = self.incidents.saturating_sub(size).max(1);
+        (elsewhere.saturating_sub(inside) * 100).div_ceil(others)
+    }
+
+    /// The traits that most members have and most others have not, with figures.
+    fn shared_traits(&self, inside: &BTreeMap<Trait<'_>, usize>, size: usize) -> Vec<String> {
+        let mut traits: Vec<_> = inside
+            .iter()
+            .map(|(it, count)| (*it, *count, self.percent_elsewhere(*it, *count, size)))
+            .filter(|(_, count, elsewhere)| {
+                count * 100 >= size * elsewhere.saturating_add(20).max(60)
+            })
+            .collect();
+        // What people search by before mere words; then the most telling first.
+        traits.sort_by_key(|(it, count, elsewhere)| {
+            let lead = (count * 100 / size.max(1)).saturating_sub(*elsewhere);
+            (matches!(it, Trait::Word(_)), matches!(it, Trait::Label(_)), Reverse(lead), *it)
+        });
+        let figures = |(it, count, elsewhere): (Trait<'_>, usize, usize)| {
+            let rest = if self.incidents > size {
+                format!(" ({elsewhere} % elsewhere)")
+            } else {
+                String::new()
+            };
+            format!("{count} of {size} incidents have {it}{rest}")
+        };
+        traits.into_iter().take(TRAITS_MAX).map(figures).collect()
+    }
+
+    /// How many would be expected if among all others the group's alert had nothing to do with its
+    /// place; `None` where one of the two is not known.
+    fn expected_by_chance(&self, inside: &BTreeMap<Trait<'_>, usize>, size: usize) -> Option<f64> {
+        let rarest = |of: fn(&Trait<'_>) -> bool| {
+            let common = inside.iter().filter(|(it, count)| of(it) && **count * 2 >= size);
+            let elsewhere = common.map(|(it, count)| {
+                self.everywhere.get(it).copied().unwrap_or_default().saturating_sub(*count)
+            });
+            elsewhere.min()
+        };
+        let alert = rarest(|it| matches!(it, Trait::Alert(_)))?;
+        let place = rarest(|it| matches!(it, Trait::Place(_)))?;
+        let others = self.incidents.saturating_sub(size).max(1);
+        Some(number(alert) * number(place) / number(others))
+    }
+}
+
+/// A number without its fraction, and not endless.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped")]
+fn whole(value: f64) -> u64 {
+    value.round().clamp(0.0, 1e6) as u64
+}
+
+fn traits<'a>(history: &'a History, signature: &'a Signature) -> impl Iterator<Item = Trait<'a>> {
+    let alerts = signature.alerts.iter().map(|it| Trait::Alert(history.text(*it)));
+    let place = Some(history.text(signature.place)).filter(|it| !it.is_empty());
+    let labels = signature.labels.iter().map(|it| Trait::Label(history.text(*it)));
+    let words = signature.text.iter().map(|it| Trait::Word(history.text(*it)));
+    alerts.chain(place.map(Trait::Place)).chain(labels).chain(words)
 }
 
 fn describe(period: &Period) -> String {
@@ -139,12 +232,11 @@ fn next_expected(last: Timestamp, period: Period, now: Timestamp) -> Option<Time
     (now <= next.checked_add(period).ok()?).then_some(next)
 }
 
-/// Half for how alike the members are, three tenths for how far the rest is, two tenths for how
-/// often it came back.
-fn confidence(cluster: &Cluster, occurrences: usize) -> u16 {
+/// Four tenths for how alike the members are, two for how far the rest is, two for how often it
+/// came back, and two if chance would not bring it so often.
+fn confidence(cluster: &Cluster, occurrences: usize, by_chance: bool) -> u16 {
     let often = number(occurrences) / (number(occurrences) + 3.0);
-    let sum = 500.0 * cluster.cohesion + 300.0 * cluster.separation + 200.0 * often;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped")]
-    let rounded = sum.round().clamp(0.0, 1000.0) as u16;
-    rounded
+    let more = if by_chance { 0.0 } else { 200.0 };
+    let sum = 400.0 * cluster.cohesion + 200.0 * cluster.separation + 200.0 * often + more;
+    u16::try_from(whole(sum.min(1000.0))).unwrap_or(1000)
 }

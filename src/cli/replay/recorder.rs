@@ -13,7 +13,7 @@ use crate::domain::execution::{Execution, ExecutionState};
 use crate::domain::incident::{Incident, IncidentId, TimelineEntry};
 use crate::domain::{Closed, Count, ObjectKey, Turn};
 use crate::learn;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ pub(super) struct Recorder {
     assignments: Assignments,
     files: Option<Files>,
     timelines: BTreeMap<IncidentId, Vec<TimelineEntry>>,
-    /// The incidents that were closed, as far back as detections look.
-    closed: BTreeMap<IncidentId, Incident>,
+    /// What detections look at, as far back as they do.
+    past: learn::History,
     /// Those that are written.
     written: BTreeSet<IncidentId>,
     /// The changes' own names.
@@ -65,7 +65,7 @@ impl Recorder {
             assignments: Assignments::new(out)?,
             files: out.map(Files::new).transpose()?,
             timelines: BTreeMap::new(),
-            closed: BTreeMap::new(),
+            past: learn::History::default(),
             written: BTreeSet::new(),
             changes: BTreeMap::new(),
             summary: Summary::default(),
@@ -200,14 +200,19 @@ impl Recorder {
     fn detect(&mut self, watch: &VirtualWatch, name: &str) -> Option<Event> {
         let detections = &watch.state.rules.problem_detection;
         let detection = detections.iter().find(|it| it.rule.name == name)?;
-        let look_back = detections.iter().map(|it| it.look_back_seconds).max()?;
-        let look_back = SignedDuration::from_secs(i64::from(look_back));
-        let since = watch.now.checked_sub(look_back).unwrap_or(Timestamp::MIN);
-        self.closed.retain(|_, it| it.opened_at >= since);
-        let incidents = || self.closed.values().chain(watch.state.incidents.values());
-        let recurrences = learn::recurrences(detection, incidents(), watch.now);
-        let incidents_seen = incidents().count() as u64;
-        Some(Event::RecurrencesFound { detection: name.to_owned(), incidents_seen, recurrences })
+        let since = detections.iter().map(|it| learn::since(it, watch.now)).min()?;
+        self.past.forget_before(since);
+        for incident in watch.state.incidents.values() {
+            self.past.put(incident);
+        }
+        let recurrences = learn::recurrences(detection, &self.past, watch.now);
+        let incidents_seen = self.past.len() as u64;
+        Some(Event::RecurrencesFound {
+            detection: name.to_owned(),
+            incidents_seen,
+            looked_at: self.past.first_and_last(),
+            recurrences,
+        })
     }
 }
 
@@ -239,7 +244,7 @@ impl Witness for Recorder {
                 let put = self.put_incident(watch, &incident);
                 self.keep(put);
                 if !watch.state.rules.problem_detection.is_empty() {
-                    self.closed.insert(incident.id, *incident);
+                    self.past.put(&incident);
                 }
             }
             Closed::Execution(execution) => {

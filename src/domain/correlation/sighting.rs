@@ -2,7 +2,7 @@
 
 use super::place::Place;
 use crate::domain::State;
-use crate::domain::incident::IncidentId;
+use crate::domain::incident::{IncidentId, Symptom, note_symptom};
 use crate::domain::label::Fingerprint;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,13 +95,20 @@ impl Sightings {
 }
 
 impl State {
-    /// Notes where an alert of an incident speaks of. An incident in a new place is looked at for
-    /// causes again.
-    pub(in crate::domain) fn sight(&mut self, fingerprint: Fingerprint) {
+    /// Notes where an alert of an incident speaks of, and what it tells of that place. An incident
+    /// in a new place is looked at for causes again.
+    pub(in crate::domain) fn sight(
+        &mut self,
+        fingerprint: Fingerprint,
+        symptoms: &mut Vec<Symptom>,
+    ) {
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
         let (Some(incident), Some(at)) = (alert.incident, alert.joined_at) else { return };
         let mut is_new = false;
         let places = self.places(&alert.labels);
+        let about = places.seen().find(|(_, is_primary)| *is_primary);
+        let about = about.map_or("", |(place, _)| place.name(&self.rules.catalog));
+        note_symptom(symptoms, alert.labels.get("alertname").unwrap_or_default(), about);
         for (place, is_primary) in places.seen() {
             let seen = Sighting { incident, first_at: at, at, alert: fingerprint, is_primary };
             is_new |= self.sightings.add(place, seen);
@@ -113,12 +120,18 @@ impl State {
         }
     }
 
-    /// Looks anew where an incident's alerts speak of, after some left it.
-    pub(in crate::domain) fn sight_again(&mut self, incident: IncidentId) {
+    /// Looks anew where an incident's alerts speak of, after some left it. Tells what they tell of.
+    pub(in crate::domain) fn sight_again(&mut self, incident: IncidentId) -> Vec<Symptom> {
         self.sightings.forget(incident);
-        for fingerprint in self.members.get(&incident).cloned().unwrap_or_default() {
-            self.sight(fingerprint);
+        let members = self.members.get(&incident).into_iter().flatten();
+        let joined = |it: &Fingerprint| self.alerts.get(it).and_then(|it| it.joined_at);
+        let mut members: Vec<_> = members.map(|it| (joined(it), *it)).collect();
+        members.sort_unstable();
+        let mut symptoms = Vec::new();
+        for (_, fingerprint) in members {
+            self.sight(fingerprint, &mut symptoms);
         }
+        symptoms
     }
 
     /// Fills the index anew, after loading, or when places have other names.
@@ -126,9 +139,9 @@ impl State {
         self.sightings = Sightings::default();
         let incidents: Vec<IncidentId> = self.incidents.keys().copied().collect();
         for incident in incidents {
-            self.sight_again(incident);
+            drop(self.sight_again(incident));
         }
-        // What is known of causes was stored.
+        // What is known of causes was stored, and so was what the alerts tell of.
         self.causes_wanted.clear();
     }
 }

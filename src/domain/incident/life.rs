@@ -120,7 +120,7 @@ impl State {
             if let Some(alert) = self.alerts.get_mut(&fingerprint) {
                 alert.joined_at = Some(now);
             }
-            self.sight(fingerprint);
+            self.sight(fingerprint, &mut incident.symptoms);
         }
         incident.last_joined_at = now;
         self.set_priority(now, &mut incident);
@@ -154,7 +154,7 @@ impl State {
         if let Some(incident) = alert.incident
             && before != self.places(labels)
         {
-            self.sight_again(incident);
+            drop(self.sight_again(incident));
         }
         if fires {
             self.index_inhibition(fingerprint, true);
@@ -366,6 +366,7 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         opened_by: rule.rule.clone(),
         reopen_within_seconds: rule.reopen_within_seconds,
         why: String::new(),
+        symptoms: Vec::new(),
         root_causes: Vec::new(),
         suspect_changes: Vec::new(),
         sla: Vec::new(),

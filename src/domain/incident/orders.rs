@@ -195,6 +195,7 @@ impl State {
             annotations: alert.annotations.clone(),
             first_alert: first,
             why: format!("{by} split it off {from}"),
+            symptoms: Vec::new(),
             root_causes: Vec::new(),
             suspect_changes: Vec::new(),
             sla: Vec::new(),
@@ -258,8 +259,12 @@ impl State {
             self.fit_clocks(&mut target);
             self.incidents.insert(into, target);
         }
-        self.sight_again(from);
-        self.sight_again(into);
+        for id in [from, into] {
+            let symptoms = self.sight_again(id);
+            if let Some(incident) = self.incidents.get_mut(&id) {
+                incident.symptoms = symptoms;
+            }
+        }
         if let Some(source) = self.incidents.get_mut(&from) {
             source.alert_count = source.alert_count.saturating_sub(count);
             source.firing_count = source.firing_count.saturating_sub(firing);

@@ -4,8 +4,8 @@ use crate::domain::flapping::FlappingRule;
 use crate::domain::incident::Severity;
 use crate::domain::matcher::Matchers;
 use crate::domain::rules::{
-    Action, Algorithm, Correlation, Guards, Idempotency, Inhibition, MaintenanceRule, Mode,
-    Occasion, PriorityRule, ProblemDetection, Receiver, Route, RuleRef, RuleSet, Runbook,
+    Action, Algorithm, Correlation, FieldWeights, Guards, Idempotency, Inhibition, MaintenanceRule,
+    Mode, Occasion, PriorityRule, ProblemDetection, Receiver, Route, RuleRef, RuleSet, Runbook,
     RunbookMode, SecretText, SilenceRule, SlaPolicy, Step, Trigger, TriggerEvent, Verify,
 };
 use crate::domain::service_level::TargetKind;
@@ -86,6 +86,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             algorithm: Algorithm::Dbscan,
             incidents_min: 3,
             tolerance_thousandths: None,
+            weights: FieldWeights::default(),
             seed: 7,
         }],
         time_intervals: Vec::new(),

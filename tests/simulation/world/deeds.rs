@@ -84,8 +84,14 @@ fn found(last: u64, random: &mut Random, now: Timestamp) -> Event {
         period_seconds: None,
         next_expected_at: None,
         confidence: 700,
+        by_chance: false,
         why: Vec::new(),
     };
     let recurrences = if recurrence.incidents.len() < 2 { vec![] } else { vec![recurrence] };
-    Event::RecurrencesFound { detection: "default".to_owned(), incidents_seen: last, recurrences }
+    Event::RecurrencesFound {
+        detection: "default".to_owned(),
+        incidents_seen: last,
+        looked_at: None,
+        recurrences,
+    }
 }
