@@ -46,7 +46,7 @@ pub use code::Code;
 pub use import::{ImportNote, Imported, import_alertmanager};
 pub use rule_test::{
     ExpectedAlert, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident, ExpectedNotification,
-    RuleTest, TestDeed, TestExpectation, TestFact, TestInput,
+    ExpectedProblem, RuleTest, TestDeed, TestExpectation, TestFact, TestInput,
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};

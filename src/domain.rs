@@ -90,6 +90,8 @@ pub struct State {
     pub memory: Memory,
     /// What alerts spoke of nothing that is known; it decides nothing and is not kept.
     pub unbound: item::UnboundAlerts,
+    /// Which problem an incident seems to be that begins in some way.
+    openings: problem::Openings,
     /// The incidents of each rule and group that are not closed.
     groups: correlation::Groups,
     /// Where the incidents that are not closed were seen.
@@ -296,6 +298,8 @@ pub enum Count {
 enum Fact {
     /// A rule wants a runbook to run for an incident.
     ExecutionRequested { runbook: String, incident: IncidentId },
+    /// An incident began.
+    IncidentBegan(IncidentId),
     /// No member of an incident fires any more.
     AlertsResolved(IncidentId),
     /// A member of an incident fires again.
@@ -410,6 +414,7 @@ impl State {
                 Fact::ExecutionRequested { runbook, incident } => {
                     self.execution_requested(now, &runbook, incident);
                 }
+                Fact::IncidentBegan(incident) => self.recognise(now, incident),
                 Fact::AlertsResolved(incident) => self.alerts_of_executions(now, incident, true),
                 Fact::AlertsFiring(incident) => self.alerts_of_executions(now, incident, false),
             }

@@ -5,8 +5,10 @@
 //! weight; linfa's DBSCAN finds the dense regions; a guard splits what was only chained together; what
 //! follows in the wake of a fault is counted to it; and each group is described by what its members share.
 
+mod chance;
 mod clusters;
 mod features;
+mod figures;
 mod history;
 mod mask;
 mod points;
@@ -43,17 +45,17 @@ pub fn recurrences(
     };
     let alike: Vec<Vec<IncidentId>> = clusters.iter().map(members).collect();
     let moves = Wakes::of(history, span, &alike).moves(&alike);
-    let mut wakes: Vec<Vec<IncidentId>> = vec![Vec::new(); alike.len()];
-    for (id, group) in &moves {
+    let mut wakes: Vec<Vec<(IncidentId, f64)>> = vec![Vec::new(); alike.len()];
+    for (id, (group, sure)) in &moves {
         if let Some(wake) = wakes.get_mut(*group) {
-            wake.push(*id);
+            wake.push((*id, *sure));
         }
     }
     let groups = clusters.iter().zip(alike).zip(wakes).map(|((cluster, mut members), wake)| {
         members.retain(|it| !moves.contains_key(it));
         Group { cluster, members, wake }
     });
-    let verdicts = Verdicts::of(&points, incidents_min, now);
+    let verdicts = Verdicts::of(&points, incidents_min, span);
     let mut found: Vec<_> = groups.filter_map(|it| verdicts.recurrence(&it)).collect();
     found.sort_by(|a, b| {
         let order = |it: &Recurrence| Reverse(it.incidents.len());

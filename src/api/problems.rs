@@ -1,20 +1,23 @@
 //! Problems over REST.
 
+mod view;
+
+pub(super) use view::{ProblemView, view};
+
 use super::Context;
 use super::access::Caller;
 use super::error::ApiError;
 use super::input::{ByBody, Input, Params, ReasonBody, page_limit, parse_id, parse_words};
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
+use crate::domain::change::ChangeId;
 use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
 use crate::domain::problem::{Problem, ProblemId, ProblemState};
 use crate::store::Kind;
 use axum::Json;
 use axum::extract::{Path, State};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// How long an answer waits for a detection that was asked for.
@@ -53,6 +56,20 @@ pub(super) fn operations() -> Vec<Operation> {
             reject,
         ),
         Operation::command(
+            "/api/v1/problems/{id}/known-error",
+            "Says what is behind it or how to live with it; its incidents are offered that from then on",
+            "KnownError",
+            ONE,
+            known_error,
+        ),
+        Operation::command(
+            "/api/v1/problems/{id}/plan-fix",
+            "Says which change will remove its cause",
+            "PlanFix",
+            ONE,
+            plan_fix,
+        ),
+        Operation::command(
             "/api/v1/problems/{id}/link",
             "Adds an incident to it",
             "Link",
@@ -61,53 +78,12 @@ pub(super) fn operations() -> Vec<Operation> {
         ),
         Operation::command(
             "/api/v1/problems/{id}/close",
-            "Says that its cause is gone",
+            "Says that its cause is gone; when it recurs it is open again",
             "Reason",
             ONE,
             close,
         ),
     ]
-}
-
-/// A problem as REST shows it.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct ProblemView {
-    id: ProblemId,
-    title: String,
-    state: ProblemState,
-    incidents: BTreeSet<IncidentId>,
-    count: usize,
-    first_seen: Timestamp,
-    last_seen: Timestamp,
-    detected_at: Timestamp,
-    updated_at: Timestamp,
-    period_seconds: Option<u64>,
-    next_expected_at: Option<Timestamp>,
-    confidence: u16,
-    why: Vec<String>,
-    detection: String,
-    reason: String,
-}
-
-/// Makes the view of a problem.
-pub(super) fn view(problem: &Problem) -> ProblemView {
-    ProblemView {
-        id: problem.id,
-        title: problem.title.clone(),
-        state: problem.state,
-        incidents: problem.incidents.clone(),
-        count: problem.incidents.len(),
-        first_seen: problem.first_seen,
-        last_seen: problem.last_seen,
-        detected_at: problem.detected_at,
-        updated_at: problem.updated_at,
-        period_seconds: problem.period_seconds,
-        next_expected_at: problem.next_expected_at,
-        confidence: problem.confidence,
-        why: problem.why.clone(),
-        detection: problem.detection.clone(),
-        reason: problem.reason.clone(),
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -218,6 +194,48 @@ async fn close(
     let problem = parse_id(&id)?;
     let by = caller.by(body.by)?;
     give(&context, by, problem, Command::CloseProblem { problem, reason: body.reason }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownErrorBody {
+    by: Option<String>,
+    #[serde(default)]
+    cause: String,
+    #[serde(default)]
+    workaround: String,
+    runbook: Option<String>,
+}
+
+async fn known_error(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Input(body): Input<KnownErrorBody>,
+) -> Result<Json<ProblemView>, ApiError> {
+    let problem = parse_id(&id)?;
+    let KnownErrorBody { by, cause, workaround, runbook } = body;
+    let by = caller.by(by)?;
+    let command = Command::DeclareKnownError { problem, cause, workaround, runbook };
+    give(&context, by, problem, command).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanFixBody {
+    by: Option<String>,
+    change: ChangeId,
+}
+
+async fn plan_fix(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Input(body): Input<PlanFixBody>,
+) -> Result<Json<ProblemView>, ApiError> {
+    let problem = parse_id(&id)?;
+    let by = caller.by(body.by)?;
+    give(&context, by, problem, Command::PlanFix { problem, change: body.change }).await
 }
 
 #[derive(Deserialize)]

@@ -8,11 +8,14 @@ use crate::domain::execution::{
     Blocked, Context, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState,
 };
 use crate::domain::incident::{
-    Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry,
+    Incident, IncidentId, IncidentState, Priority, Severity, Symptom, TimelineEntry,
 };
 use crate::domain::label::Labels;
 use crate::domain::notification::{Notification, NotificationId, NotificationState};
-use crate::domain::problem::{Problem, ProblemId, ProblemState};
+use crate::domain::problem::{
+    Figures, How, Interval, Membership, Opening, Problem, ProblemId, ProblemState, Recent, Rhythm,
+    SharedTrait, Trend,
+};
 use crate::domain::rules::{
     Action, Guards, Idempotency, Occasion, Parameter, RuleRef, Runbook, RunbookMode, SecretText,
     Step, Trigger, TriggerEvent, Verify,
@@ -168,6 +171,40 @@ pub(super) fn problem() -> Problem {
         reason: "known".to_owned(),
         linked: BTreeSet::from([IncidentId(3)]),
         merged_into: None,
+        cause: "the log is never rotated".to_owned(),
+        workaround: "empty it".to_owned(),
+        runbook: Some("empty-log".to_owned()),
+        fix: Some(ChangeId(3)),
+        resolved_at: Some(at(40)),
+        reopen_count: 1,
+        figures: figures(),
+    }
+}
+
+/// All figures, so that each is shown.
+fn figures() -> Figures {
+    let symptom = Symptom { alertname: "Down".to_owned(), place: "web".to_owned() };
+    Figures {
+        occurrences: 2,
+        recent: Recent { days_7: 1, days_30: 2, days_90: 2 },
+        rhythm: Some(Rhythm {
+            text: "daily around 03:00 UTC".to_owned(),
+            spread_minutes: 9,
+            chance_ppm: 20,
+        }),
+        next_expected: Some(Interval { from: at(29), until: at(31) }),
+        trend: Some(Trend { earlier: 1, later: 1, chance_ppm: 1_000_000 }),
+        impact_minutes: 12,
+        places: vec![("web".to_owned(), 2)],
+        traits: vec![SharedTrait {
+            text: "the alert Down".to_owned(),
+            inside: 2,
+            of: 2,
+            elsewhere_ppm: 50_000,
+        }],
+        openings: vec![Opening { symptom, count: 2, of: 2 }],
+        members: BTreeMap::from([(IncidentId(42), Membership { how: How::Alike, points: 930 })]),
+        ..Figures::default()
     }
 }
 

@@ -56,6 +56,36 @@ pub enum Command {
         #[command(flatten)]
         by: By,
     },
+    /// Say what is behind a problem or how to live with it; its incidents are told from then on
+    KnownError {
+        /// For example PRB-7
+        #[arg(value_parser = super::parse_problem)]
+        id: String,
+        /// What is behind it
+        #[arg(long, default_value = "")]
+        cause: String,
+        /// How to live with it
+        #[arg(long, default_value = "", required_unless_present = "cause")]
+        workaround: String,
+        /// The runbook that carries the workaround out
+        #[arg(long, value_name = "NAME")]
+        runbook: Option<String>,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Say which change will remove the cause
+    PlanFix {
+        /// For example PRB-7
+        #[arg(value_parser = super::parse_problem)]
+        id: String,
+        /// For example CHG-3
+        #[arg(long, value_parser = super::parse_change)]
+        change: String,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
     /// Add incidents to a problem
     Link {
         /// For example PRB-7
@@ -114,6 +144,16 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
                 super::change_each(client, &change, &ids, output).await?;
             }
             return Ok(());
+        }
+        Command::KnownError { id, cause, workaround, runbook, by } => {
+            let mut body = json!({"by": by.name(), "cause": cause, "workaround": workaround});
+            if let (Some(fields), Some(runbook)) = (body.as_object_mut(), runbook) {
+                fields.insert("runbook".to_owned(), json!(runbook));
+            }
+            (vec![id], "known-error", body)
+        }
+        Command::PlanFix { id, change, by } => {
+            (vec![id], "plan-fix", json!({"by": by.name(), "change": change}))
         }
         Command::Accept { ids, by } => (ids, "accept", json!({"by": by.name()})),
         Command::Reject { ids, reason, by } => {
@@ -181,6 +221,19 @@ fn problem_card(problem: &Value, now: Timestamp) -> String {
         ("detected", time_and_age(problem, "detected_at", now)),
         ("every", period(problem)),
         ("next expected", output::moment(problem, "next_expected_at")),
+        ("most likely", expected(problem)),
+        ("rhythm", of_nested(problem, "rhythm", "text")),
+        ("trend", of_nested(problem, "trend", "direction")),
+        ("impact", minutes(problem)),
+        ("lately", recent(problem)),
+        ("breaches", nonzero(problem, "breaches")),
+        ("after changes", nonzero(problem, "changed_before")),
+        ("cause", of("cause")),
+        ("workaround", of("workaround")),
+        ("runbook", of("runbook")),
+        ("fix", of("fix")),
+        ("resolved", time_and_age(problem, "resolved_at", now)),
+        ("merged into", of("merged_into")),
         ("incidents", of("incidents")),
         ("reason", of("reason")),
     ]));
@@ -190,8 +243,68 @@ fn problem_card(problem: &Value, now: Timestamp) -> String {
         Some(reason) => vec![text(reason)],
     };
     out.push_str(&section("why", &why));
+    out.push_str(&section("seen at", &lines(problem, "places", place)));
+    out.push_str(&section("shared", &lines(problem, "traits", shared)));
+    out.push_str(&section("begins with", &lines(problem, "openings", opening)));
     out.push_str(&section("timeline", &timeline(problem)));
     out
+}
+
+fn of_nested(problem: &Value, object: &str, name: &str) -> String {
+    problem.get(object).map(|it| field(it, name)).unwrap_or_default()
+}
+
+fn nonzero(problem: &Value, name: &str) -> String {
+    Some(field(problem, name)).filter(|it| it != "0").unwrap_or_default()
+}
+
+fn minutes(problem: &Value) -> String {
+    let minutes = problem.get("impact_minutes").and_then(Value::as_i64).filter(|it| *it > 0);
+    minutes.map(|it| seconds(it * 60)).unwrap_or_default()
+}
+
+/// Between which times the next is expected.
+fn expected(problem: &Value) -> String {
+    let interval = problem.get("next_expected").filter(|it| it.is_object());
+    let moment = |it: &Value, name: &str| output::moment(it, name);
+    interval
+        .map(|it| format!("{} to {}", moment(it, "from"), moment(it, "until")))
+        .unwrap_or_default()
+}
+
+fn recent(problem: &Value) -> String {
+    let Some(recent) = problem.get("recent").filter(|it| it.is_object()) else {
+        return String::new();
+    };
+    let of = |name: &str| field(recent, name);
+    format!("{} in 7 days, {} in 30, {} in 90", of("days_7"), of("days_30"), of("days_90"))
+}
+
+/// A line for each entry of a list.
+fn lines(problem: &Value, name: &str, line: fn(&Value) -> String) -> Vec<String> {
+    let list = problem.get(name).and_then(Value::as_array);
+    list.into_iter().flatten().map(line).collect()
+}
+
+fn place(it: &Value) -> String {
+    format!("{} ({} incidents)", field(it, "place"), field(it, "incidents"))
+}
+
+fn shared(it: &Value) -> String {
+    let lift = match field(it, "lift") {
+        lift if lift.is_empty() => "nowhere else".to_owned(),
+        lift => format!("{lift} times as often as elsewhere"),
+    };
+    format!("{} of {}: {}, {lift}", field(it, "inside"), field(it, "of"), field(it, "text"))
+}
+
+fn opening(it: &Value) -> String {
+    let place = match field(it, "place") {
+        place if place.is_empty() => place,
+        place => format!(" at {place}"),
+    };
+    let of = |name: &str| field(it, name);
+    format!("{}{place}: {} of the {} that begin so", of("alertname"), of("count"), of("of"))
 }
 
 #[cfg(test)]

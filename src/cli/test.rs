@@ -5,6 +5,7 @@
 
 mod deeds;
 mod input;
+mod problems;
 
 use super::check;
 use super::output;
@@ -157,7 +158,11 @@ impl Witness for Seen {
         deeds::outcome(&mut self.deeds, watch.state.executions.get(execution)?, &planned.key)
     }
 
-    fn consequences(&mut self, _: &VirtualWatch, effect: &Effect) -> Vec<Event> {
+    fn consequences(&mut self, watch: &VirtualWatch, effect: &Effect) -> Vec<Event> {
+        if let Effect::DetectProblems { detection } = effect {
+            let closed = self.closed_incidents.values();
+            return problems::detect(watch, closed, detection).into_iter().collect();
+        }
         if let Effect::Deliver { occasion, receiver, incident, .. } = effect {
             self.told.push((*occasion, receiver.clone(), *incident));
         }
@@ -227,6 +232,8 @@ impl World {
         failures.extend(expected.alerts.iter().filter_map(|it| self.compare_alert(it)));
         failures.extend(expected.notifications.as_ref().and_then(|it| self.compare_told(it)));
         failures.extend(expected.heartbeats.iter().filter_map(|it| self.compare_heartbeat(it)));
+        let problems = expected.problems.as_ref();
+        failures.extend(problems.and_then(|it| problems::compare(&self.watch, it)));
         failures
     }
 
@@ -305,7 +312,7 @@ impl World {
         let clock = |it: &SlaClock| format!(" {} {}", it.target.as_str(), it.state.as_str());
         list(all.map(|it| {
             format!(
-                "{} {} `{}` {} {} alert_count {} rule {}{}",
+                "{} {} `{}` {} {} alert_count {} rule {}{}{}",
                 it.id,
                 it.state.as_str(),
                 it.title,
@@ -313,7 +320,8 @@ impl World {
                 it.priority,
                 it.alert_count,
                 it.opened_by.name,
-                it.sla.iter().map(clock).collect::<String>()
+                it.sla.iter().map(clock).collect::<String>(),
+                it.problem.map(|it| format!(" of {it}")).unwrap_or_default()
             )
         }))
     }
@@ -340,6 +348,7 @@ fn fits(wanted: &ExpectedIncident, it: &Incident) -> bool {
         && wanted.title.as_ref().is_none_or(|title| *title == it.title)
         && wanted.severity.is_none_or(|severity| severity == it.severity)
         && wanted.priority.is_none_or(|priority| priority == it.priority)
+        && wanted.problem.is_none_or(|problem| Some(problem) == it.problem)
         && wanted.sla.iter().all(|wanted| it.sla.iter().any(|it| (it.target, it.state) == *wanted))
 }
 
@@ -355,5 +364,6 @@ fn shown(wanted: &ExpectedIncident) -> String {
         format!("{} {}", target.as_str(), state.as_str())
     };
     parts.extend(wanted.sla.iter().map(clock));
+    parts.extend(wanted.problem.map(|it| format!("of {it}")));
     parts.join(" ")
 }

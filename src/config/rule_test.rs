@@ -2,8 +2,10 @@
 
 mod change;
 mod deed;
+mod problem;
 
 pub use deed::{ExpectedExecution, TestDeed};
+pub use problem::ExpectedProblem;
 
 use super::code::Code;
 use super::fields::Fields;
@@ -17,6 +19,7 @@ use crate::domain::event::Command;
 use crate::domain::heartbeat::{HeartbeatPing, HeartbeatState, Signal};
 use crate::domain::incident::{IncidentId, IncidentState, Priority, Severity};
 use crate::domain::label::Labels;
+use crate::domain::problem::ProblemId;
 use crate::domain::rules::{Occasion, RuleRef};
 use crate::domain::service_level::{ClockState, TargetKind};
 use jiff::Timestamp;
@@ -86,6 +89,8 @@ pub struct TestExpectation {
     pub notifications: Option<Vec<ExpectedNotification>>,
     /// Where some heartbeats must be.
     pub heartbeats: Vec<ExpectedHeartbeat>,
+    /// The problems, all that there are.
+    pub problems: Option<Vec<ExpectedProblem>>,
 }
 
 /// An incident in a test; what is `None` may be anything.
@@ -105,6 +110,8 @@ pub struct ExpectedIncident {
     pub priority: Option<Priority>,
     /// Where its SLA clocks are.
     pub sla: Vec<(TargetKind, ClockState)>,
+    /// The problem that it is an instance of.
+    pub problem: Option<ProblemId>,
 }
 
 /// An alert in a test; what is `None` may be anything.
@@ -184,7 +191,8 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         "resume_runbooks",
         "gap",
     ];
-    let given = given.map(|it| (it, fields.optional(it)));
+    let given = given.into_iter().chain(problem::ORDERS).map(|it| (it, fields.optional(it)));
+    let given: Vec<_> = given.collect();
     let mut given = given.into_iter().filter_map(|(name, node)| Some((name, node?)));
     let fact = match (given.next(), given.next()) {
         (Some(("alert", node)), None) => Some(TestFact::Fires(labels(reader, node))),
@@ -201,13 +209,17 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         }
         (Some(("heartbeat", node)), None) => ping(reader, node).map(TestFact::Pings),
         (Some(("gap", node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
+        (Some((kind, node)), None) if problem::ORDERS.contains(&kind) => {
+            problem::order(reader, kind, node).map(|it| TestFact::Orders(Box::new(it)))
+        }
         (Some((kind, node)), None) => {
             deed::order(reader, kind, node).map(|it| TestFact::Orders(Box::new(it)))
         }
         _ => {
             let message = "an input has one of `alert`, `resolve`, `acknowledge`, `change`, \
-                           `heartbeat`, `run`, `approve`, `stop_runbooks`, `resume_runbooks` \
-                           and `gap`";
+                           `heartbeat`, `run`, `approve`, `stop_runbooks`, `resume_runbooks`, \
+                           `gap`, `detect_problems`, `accept_problem`, `reject_problem`, \
+                           `close_problem`, `known_error` and `plan_fix`";
             reader.report(fields.place, Code::MissingField, message);
             None
         }
@@ -273,9 +285,10 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
     let alerts = fields.optional("alerts");
     let told = fields.optional("notifications");
     let heartbeats = fields.optional("heartbeats");
-    if incidents.or(executions).or(alerts).or(told).or(heartbeats).is_none() {
-        let message =
-            "expected `incidents`, `executions`, `alerts`, `notifications` or `heartbeats`";
+    let problems = fields.optional("problems");
+    if incidents.or(executions).or(alerts).or(told).or(heartbeats).or(problems).is_none() {
+        let message = "expected `incidents`, `executions`, `alerts`, `notifications`, `heartbeats` or \
+             `problems`";
         reader.report(fields.place, Code::MissingField, message);
     }
     fields.finish(reader);
@@ -288,6 +301,7 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
         alerts: entries(reader, alerts, alert),
         notifications: told.map(|it| entries(reader, Some(it), notification)),
         heartbeats: entries(reader, heartbeats, heartbeat),
+        problems: problems.map(|it| entries(reader, Some(it), problem::problem)),
     })
 }
 
@@ -324,6 +338,7 @@ fn incident(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedIncident> {
         severity: fields.optional("severity").and_then(|it| reader.word(it, &severities)),
         priority: fields.optional("priority").and_then(|it| reader.word(it, &priorities)),
         sla: fields.optional("sla").map(|it| clocks(reader, it)).unwrap_or_default(),
+        problem: fields.optional("problem").and_then(|it| problem::number(reader, it)),
     };
     fields.finish(reader);
     Some(expected)

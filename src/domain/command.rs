@@ -4,6 +4,7 @@ use super::event::Command;
 use super::execution::ExecutionState;
 use super::label::Fingerprint;
 use super::planted::{self, Bug};
+use super::problem::KnownError;
 use super::rules::RuleSet;
 use super::silence::Silence;
 use super::{Accepted, ObjectKey, Refusal, Reply, State};
@@ -60,6 +61,11 @@ impl State {
             Command::CloseProblem { problem, reason } => {
                 self.close_problem(now, by, *problem, reason)
             }
+            Command::DeclareKnownError { problem, cause, workaround, runbook } => {
+                let known = KnownError { cause, workaround, runbook: runbook.as_deref() };
+                self.declare_known_error(now, by, *problem, &known)
+            }
+            Command::PlanFix { problem, change } => self.plan_fix(now, by, *problem, *change),
             Command::LinkProblem { problem, incident } => {
                 self.link_problem(now, by, *problem, *incident)
             }

@@ -1,6 +1,6 @@
 //! What can become known: the facts that the log is a list of.
 
-use super::change::ReceivedChange;
+use super::change::{ChangeId, ReceivedChange};
 use super::execution::ExecutionId;
 use super::heartbeat::HeartbeatPing;
 use super::incident::IncidentId;
@@ -361,6 +361,24 @@ pub enum Command {
         problem: ProblemId,
         /// Why.
         reason: String,
+    },
+    /// The problem's cause, or a workaround, is known.
+    DeclareKnownError {
+        /// Which.
+        problem: ProblemId,
+        /// What is behind it; may be empty.
+        cause: String,
+        /// How to live with it; may be empty.
+        workaround: String,
+        /// The runbook that carries the workaround out.
+        runbook: Option<String>,
+    },
+    /// A change that removes the problem's cause is planned.
+    PlanFix {
+        /// Which.
+        problem: ProblemId,
+        /// The change.
+        change: ChangeId,
     },
     /// Adds an incident to a problem.
     LinkProblem {

@@ -60,6 +60,7 @@ impl State {
         state.rebuild_groups();
         state.rebuild_sightings();
         state.rebuild_inhibitions();
+        state.rebuild_openings();
         state.rebuild_timers(last_turn_at);
         state.changes = Changes::default();
         state

@@ -11,7 +11,7 @@ use crate::domain::event::{AlertBatch, Command, Ends, Event, ReceivedAlert};
 use crate::domain::execution::{ExecutionId, ExecutionState};
 use crate::domain::incident::IncidentId;
 use crate::domain::label::Labels;
-use crate::domain::problem::Recurrence;
+use crate::domain::problem::{Figures, Recurrence};
 use crate::domain::rules::RuleSet;
 use crate::domain::{State, Turn};
 use crate::store::{Kind, Object};
@@ -396,6 +396,7 @@ fn found(incidents: &[u64], now: Timestamp) -> Event {
         confidence: 500,
         by_chance: false,
         why: Vec::new(),
+        figures: Figures::default(),
     };
     Event::RecurrencesFound {
         detection: "default".to_owned(),

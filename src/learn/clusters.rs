@@ -39,6 +39,8 @@ const OUTSIDE_SIMILARITY_MIN: f64 = 0.4;
 pub(super) struct Cluster {
     /// Indices of points, ascending.
     pub(super) points: Vec<usize>,
+    /// How alike each of them is to the middle, 0 to 1.
+    pub(super) likeness: Vec<f64>,
     /// How alike the members are to their middle, 0 to 1.
     pub(super) cohesion: f64,
     /// How far the nearest point outside is from the middle, 0 to 1.
@@ -151,7 +153,9 @@ impl Search<'_> {
             .map(|(_, similarity)| similarity)
             .fold(OUTSIDE_SIMILARITY_MIN, f64::max);
         let points = group.iter().filter_map(|it| self.among.get(*it).copied()).collect();
-        Cluster { points, cohesion, separation: (1.0 - nearest).max(0.0) }
+        let alike = |it: &usize| similarity(&centroid, self.vectors.row(*it));
+        let likeness = group.iter().map(alike).collect();
+        Cluster { points, likeness, cohesion, separation: (1.0 - nearest).max(0.0) }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::features::Features;
 use crate::domain::incident::{Incident, IncidentId, Symptom};
+use crate::domain::service_level::ClockState;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,6 +37,10 @@ pub(super) struct Record {
     pub(super) opening: SymptomId,
     /// What its alerts tell of other places.
     pub(super) effects: Box<[SymptomId]>,
+    /// How many of its SLA clocks were breached.
+    pub(super) breaches: u8,
+    /// Whether somebody did something about it.
+    pub(super) acted_on: bool,
 }
 
 /// The incidents that detections look at. What was put in stays until it is forgotten.
@@ -67,6 +72,7 @@ impl History {
         let place = self.number(&features.place);
         let signature = Signature { place, alerts, text, labels, changed: features.changed };
         let effects = features.effects.iter().map(|it| self.symptom(it)).collect();
+        let breached = incident.sla.iter().filter(|it| it.state == ClockState::Breached);
         let record = Record {
             signature: self.signature(signature),
             opened_at: incident.opened_at,
@@ -74,6 +80,8 @@ impl History {
             title: self.number(&features.title),
             opening: self.symptom(&features.opening),
             effects,
+            breaches: u8::try_from(breached.count()).unwrap_or(u8::MAX),
+            acted_on: incident.acted_on,
         };
         self.records.insert(incident.id, record);
     }

@@ -1,5 +1,6 @@
 //! When things come back: occurrences, their period, and the hours that they prefer.
 
+use super::chance::of_even_gaps;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -9,8 +10,10 @@ use std::collections::BTreeMap;
 const OCCURRENCE_GAP: SignedDuration = SignedDuration::from_mins(10);
 /// The fewest gaps that can show a period.
 const GAPS_MIN: usize = 3;
-/// A period is one when the median deviation of the gaps is at most this part of their median.
+/// A gap is near the median if it differs by at most this part of it.
 const SPREAD_DIVISOR: i64 = 4;
+/// A period is one if half of the gaps are near, and chance would bring so many less often than this.
+const CHANCE_MAX: f64 = 0.01;
 /// The fewest occurrences that can show a preference.
 const OCCURRENCES_MIN: usize = 4;
 /// The percentage of occurrences that makes a preference.
@@ -60,7 +63,10 @@ pub(super) fn period(occurrences: &[Timestamp]) -> Option<Period> {
     }
     let seconds = median(gaps.clone())?;
     let spread_seconds = median(gaps.iter().map(|it| (it - seconds).abs()).collect())?;
-    (spread_seconds.saturating_mul(SPREAD_DIVISOR) <= seconds).then_some(Period {
+    let near = |it: &&i64| (**it - seconds).abs().saturating_mul(SPREAD_DIVISOR) <= seconds;
+    let chance = of_even_gaps(gaps.iter().filter(near).count(), gaps.len());
+    let is_even = spread_seconds.saturating_mul(SPREAD_DIVISOR) <= seconds;
+    (is_even && chance <= CHANCE_MAX).then_some(Period {
         seconds,
         spread_seconds,
         gaps: gaps.len(),
@@ -105,7 +111,7 @@ pub(super) fn most(texts: impl Iterator<Item = String>) -> Option<(String, usize
     counts.into_iter().rev().max_by_key(|(_, count)| *count)
 }
 
-fn weekday_name(weekday: jiff::civil::Weekday) -> &'static str {
+pub(super) fn weekday_name(weekday: jiff::civil::Weekday) -> &'static str {
     use jiff::civil::Weekday;
     match weekday {
         Weekday::Monday => "Monday",
@@ -174,7 +180,9 @@ mod tests {
         for (times, expected) in [
             (&[0, 3600, 7200, 10800][..], Some((3600, 0, 3))),
             // One was missed.
-            (&[0, 3600, 10800, 14400, 18000], Some((3600, 0, 4))),
+            (&[0, 3600, 10800, 14400, 18000, 21600], Some((3600, 0, 5))),
+            // That three of four are even may well be chance.
+            (&[0, 3600, 10800, 14400, 18000], None),
             (&[0, 3500, 7200, 10800, 14500], Some((3600, 100, 4))),
             (&[0, 3600, 7200], None),
             (&[0, 1000, 9000, 12000, 30000, 31000], None),

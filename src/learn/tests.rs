@@ -3,8 +3,9 @@
 use super::*;
 use crate::domain::event::CorrelationDomain;
 use crate::domain::incident::Incident;
-use crate::domain::incident::{IncidentState, Priority, Severity};
+use crate::domain::incident::{IncidentState, Priority, Severity, Symptom};
 use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::problem::How;
 use crate::domain::rules::{Algorithm, FieldWeights};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -252,6 +253,20 @@ fn a_verdict_is_told_with_figures() {
         assert!(why.contains(part), "{why}");
     }
     assert!((600..=1000).contains(&disk.confidence), "{}", disk.confidence);
+    let figures = &disk.figures;
+    assert_eq!((figures.occurrences, figures.recent.days_7, figures.recent.days_30), (12, 1, 4));
+    let rhythm = figures.rhythm.as_ref().unwrap();
+    assert!(rhythm.text.starts_with("weekly around Monday 03:") && rhythm.chance_ppm < 100);
+    let trend = figures.trend.unwrap();
+    assert_eq!((trend.earlier, trend.later, trend.as_str()), (6, 6, "steady"));
+    let (next, interval) = (disk.next_expected_at.unwrap(), figures.next_expected.unwrap());
+    assert!(interval.from < next && next < interval.until);
+    assert!(interval.until.duration_since(interval.from).as_secs() < 4000);
+    assert_eq!(figures.places[0], ("orders-db".to_owned(), 12));
+    let openings: Vec<_> = figures.openings.iter().filter(|it| it.is_telling()).collect();
+    assert!(openings.iter().any(|it| it.symptom.alertname == "DiskFull" && it.count == it.of));
+    assert_eq!(figures.members.keys().copied().collect::<BTreeSet<_>>(), disk.incidents);
+    assert!(figures.members.values().all(|it| it.how == How::Alike && it.points > 700));
     let payments = found.iter().find(|it| it.title.contains("payments")).unwrap();
     assert_eq!(payments.period_seconds, None);
     // Long after, nobody waits for it any more.
@@ -405,4 +420,65 @@ fn a_long_history_is_no_burden() {
     let found = found_in(&detection(), &incidents, end());
     let disk = found.iter().find(|it| it.title == "DiskFull on orders-db").unwrap();
     assert!(disk.incidents.iter().all(|it| truth.get(it) == Some(&0)), "{:?}", disk.why);
+}
+
+#[test]
+fn what_grows_is_told_and_how_long_it_hurt() {
+    // Two in the first half of the time, twelve in the second, each for an hour.
+    let at = |it: u64| if it < 2 { it * 20 } else { 47 + it * 4 };
+    let incidents: Vec<_> = (0..14_u64)
+        .map(|it| {
+            let labels = [("alertname", "QueueGrows"), ("service", "mailer")];
+            let at = i64::try_from(at(it)).unwrap() * DAY / 2;
+            let mut incident = incident(it + 1, at, "QueueGrows", &labels);
+            incident.resolved_at = Some(Timestamp::from_second(START + at + HOUR).unwrap());
+            incident
+        })
+        .collect();
+    let now = Timestamp::from_second(START + 52 * DAY).unwrap();
+    let found = found_in(&detection(), &incidents, now);
+    let figures = &found[0].figures;
+    let trend = figures.trend.unwrap();
+    assert_eq!((trend.earlier, trend.later, trend.as_str()), (2, 12, "rising"));
+    assert_eq!(figures.impact_minutes, 14 * 60);
+    assert!(
+        found[0].why.iter().any(|it| it.starts_with("it is rising: 2 times")),
+        "{:?}",
+        found[0].why
+    );
+}
+
+#[test]
+fn what_begins_in_the_wake_of_a_fault_is_counted_to_it() {
+    // Each day the store is slow. Mostly the caller's errors are in the same incident; on every third
+    // day they are one of their own, two minutes later. The caller's disk has nothing to do with it.
+    let symptom = |alertname: &str, place: &str| Symptom {
+        alertname: alertname.to_owned(),
+        place: place.to_owned(),
+    };
+    let (mut incidents, mut number) = (Vec::new(), 0);
+    let mut add = |at: i64, told: &[(&str, &str)]| {
+        number += 1;
+        let mut incident = incident(number, at, told[0].0, &[("alertname", told[0].0)]);
+        incident.symptoms = told.iter().map(|(name, place)| symptom(name, place)).collect();
+        incident.resolved_at = Some(Timestamp::from_second(START + at + 900).unwrap());
+        incidents.push(incident);
+    };
+    for day in 0..30 {
+        let at = day * DAY + day * 700;
+        if day % 3 == 0 {
+            add(at, &[("SlowQueries", "store")]);
+            add(at + 120, &[("ErrorsHigh", "caller")]);
+        } else {
+            add(at, &[("SlowQueries", "store"), ("ErrorsHigh", "caller")]);
+        }
+        if day % 5 == 1 {
+            add(at + 150, &[("DiskFull", "caller")]);
+        }
+    }
+    let found = found_in(&detection(), &incidents, end());
+    let counts: Vec<_> = found.iter().map(|it| (it.title.as_str(), it.incidents.len())).collect();
+    assert_eq!(counts, [("SlowQueries on store", 40), ("DiskFull on caller", 6)]);
+    let wake = found[0].figures.members.values().filter(|it| it.how == How::Wake);
+    assert_eq!(wake.count(), 10);
 }

@@ -1,18 +1,24 @@
 //! What to say of a group: its name, its rhythm, how sure it is, and why its members belong
 //! together.
 
+use super::chance::parts_per_million;
 use super::clusters::Cluster;
-use super::history::{History, Record, Signature};
+use super::figures::{Look, interval, small};
+use super::history::{History, Record, Signature, SymptomId};
 use super::points::{Points, number};
 use super::rhythm::{self, Period, most};
-use crate::domain::incident::IncidentId;
-use crate::domain::problem::Recurrence;
+use crate::domain::incident::{IncidentId, Symptom};
+use crate::domain::problem::{How, Membership, Opening, Recurrence, SharedTrait};
 use jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How many shared traits are told.
-const TRAITS_MAX: usize = 3;
+/// How many shared traits are told, in words and as figures.
+const TRAITS_IN_WORDS_MAX: usize = 3;
+/// See `TRAITS_IN_WORDS_MAX`.
+const TRAITS_MAX: usize = 5;
+/// How many ways to begin are told.
+const OPENINGS_MAX: usize = 8;
 /// By how many standard deviations of a Poisson distribution a group must be more frequent than
 /// chance would have it.
 const DEVIATIONS_MIN: f64 = 4.0;
@@ -43,7 +49,7 @@ pub(super) struct Group<'a> {
     /// Those that are alike.
     pub(super) members: Vec<IncidentId>,
     /// Those that follow in its wake.
-    pub(super) wake: Vec<IncidentId>,
+    pub(super) wake: Vec<(IncidentId, f64)>,
 }
 
 /// What can be said of groups, and how often each trait is anywhere.
@@ -51,21 +57,34 @@ pub(super) struct Verdicts<'a> {
     history: &'a History,
     everywhere: BTreeMap<Trait<'a>, usize>,
     incidents: usize,
+    /// How many incidents began with each symptom.
+    openings: BTreeMap<SymptomId, u32>,
     occurrences_min: usize,
-    now: Timestamp,
+    span: (Timestamp, Timestamp),
+    points: &'a Points<'a>,
 }
 
 impl<'a> Verdicts<'a> {
-    pub(super) fn of(points: &'a Points<'a>, occurrences_min: usize, now: Timestamp) -> Self {
+    /// `span`: from when incidents are looked at, and now.
+    pub(super) fn of(
+        points: &'a Points<'a>,
+        occurrences_min: usize,
+        (since, now): (Timestamp, Timestamp),
+    ) -> Self {
+        let history = points.history;
         let mut everywhere = BTreeMap::new();
         for point in &points.all {
-            for it in traits(points.history, &point.signature) {
+            for it in traits(history, &point.signature) {
                 *everywhere.entry(it).or_default() += point.members.len();
             }
         }
-        let incidents = points.incident_count();
-        let history = points.history;
-        Self { history, everywhere, incidents, occurrences_min, now }
+        let (mut openings, mut first) = (BTreeMap::new(), now);
+        for (_, record) in history.between(since, now) {
+            *openings.entry(record.opening).or_default() += 1;
+            first = first.min(record.opened_at);
+        }
+        let (incidents, span) = (points.incident_count(), (first, now));
+        Self { history, everywhere, incidents, openings, occurrences_min, span, points }
     }
 
     /// Describes a group; `None` when it did not come back often enough.
@@ -105,19 +124,92 @@ impl<'a> Verdicts<'a> {
         }
         why.extend(rhythm::preference(&occurrences));
         why.extend(period.as_ref().map(describe));
+        let look = Look {
+            history: self.history,
+            records: &records,
+            occurrences: &occurrences,
+            span: self.span,
+        };
+        let next_expected_at =
+            period.and_then(|it| next_expected(*occurrences.last()?, it, self.span.1));
+        let mut figures = look.figures();
+        figures.next_expected = next_expected_at.zip(period).and_then(|(at, it)| interval(at, &it));
+        figures.traits = self.traits_told(&inside, size);
         let records: Vec<&Record> = records.into_iter().map(|(_, _, it)| it).collect();
+        figures.openings = self.openings_of(&records);
+        figures.members = self.memberships(group);
+        why.extend(figures.trend.filter(|it| it.as_str() != "steady").map(|it| {
+            let (earlier, later) = (it.earlier, it.later);
+            format!(
+                "it is {}: {earlier} times in the first half of the time, {later} in the second",
+                it.as_str()
+            )
+        }));
         Some(Recurrence {
             title: self.title(&records),
-            incidents: group.members.iter().chain(&group.wake).copied().collect(),
+            incidents: figures.members.keys().copied().collect(),
             first_seen,
             last_seen,
             period_seconds: period.and_then(|it| u64::try_from(it.seconds).ok()),
-            next_expected_at: period
-                .and_then(|it| next_expected(*occurrences.last()?, it, self.now)),
+            next_expected_at,
             confidence: confidence(group.cluster, occurrences.len(), by_chance),
             by_chance,
             why,
+            figures,
         })
+    }
+
+    /// Why each incident is one of the group.
+    fn memberships(&self, group: &Group<'_>) -> BTreeMap<IncidentId, Membership> {
+        let thousandths = |part: f64| u16::try_from(whole(part * 1000.0)).unwrap_or(1000).min(1000);
+        let mut members = BTreeMap::new();
+        for (point, likeness) in group.cluster.points.iter().zip(&group.cluster.likeness) {
+            let point = self.points.all.get(*point).into_iter();
+            let membership = Membership { how: How::Alike, points: thousandths(*likeness) };
+            members.extend(point.flat_map(|it| &it.members).map(|it| (*it, membership)));
+        }
+        let stayed: BTreeSet<&IncidentId> = group.members.iter().collect();
+        members.retain(|it, _| stayed.contains(it));
+        for (id, sure) in &group.wake {
+            members.insert(*id, Membership { how: How::Wake, points: thousandths(*sure) });
+        }
+        members
+    }
+
+    /// How the incidents begin, the most frequent ways first.
+    fn openings_of(&self, records: &[&Record]) -> Vec<Opening> {
+        let mut counts: BTreeMap<SymptomId, u32> = BTreeMap::new();
+        for record in records {
+            *counts.entry(record.opening).or_default() += 1;
+        }
+        let text = |it: u32| self.history.text(it).to_owned();
+        let opening = |((name, place), count): (SymptomId, u32)| Opening {
+            symptom: Symptom { alertname: text(name), place: text(place) },
+            count,
+            of: self.openings.get(&(name, place)).copied().unwrap_or(count),
+        };
+        let mut openings: Vec<Opening> = counts.into_iter().map(opening).collect();
+        // Of one that tells neither name nor place nothing can be told.
+        openings.retain(|it| it.count > 1 && !it.symptom.alertname.is_empty());
+        openings.sort_by(|a, b| (b.count, &a.symptom).cmp(&(a.count, &b.symptom)));
+        openings.truncate(OPENINGS_MAX);
+        openings
+    }
+
+    /// The same traits as figures.
+    fn traits_told(&self, inside: &BTreeMap<Trait<'_>, usize>, size: usize) -> Vec<SharedTrait> {
+        let others = self.incidents.saturating_sub(size).max(1);
+        let told = |(it, count, _): (Trait<'_>, usize, usize)| {
+            let elsewhere = self.everywhere.get(&it).copied().unwrap_or_default();
+            let share = number(elsewhere.saturating_sub(count)) / number(others);
+            SharedTrait {
+                text: it.to_string(),
+                inside: small(count),
+                of: small(size),
+                elsewhere_ppm: parts_per_million(share),
+            }
+        };
+        self.telling(inside, size).into_iter().take(TRAITS_MAX).map(told).collect()
     }
 
     /// The alert that most often comes first, and the place where most began; without names of
@@ -159,8 +251,13 @@ impl<'a> Verdicts<'a> {
         (elsewhere.saturating_sub(inside) * 100).div_ceil(others)
     }
 
-    /// The traits that most members have and most others have not, with figures.
-    fn shared_traits(&self, inside: &BTreeMap<Trait<'_>, usize>, size: usize) -> Vec<String> {
+    /// The traits that most members have and most others have not, with how many have them and how
+    /// many percent of the others: what people search by before mere words, then the most telling first.
+    fn telling<'t>(
+        &self,
+        inside: &BTreeMap<Trait<'t>, usize>,
+        size: usize,
+    ) -> Vec<(Trait<'t>, usize, usize)> {
         let mut traits: Vec<_> = inside
             .iter()
             .map(|(it, count)| (*it, *count, self.percent_elsewhere(*it, *count, size)))
@@ -168,20 +265,21 @@ impl<'a> Verdicts<'a> {
                 count * 100 >= size * elsewhere.saturating_add(20).max(60)
             })
             .collect();
-        // What people search by before mere words; then the most telling first.
         traits.sort_by_key(|(it, count, elsewhere)| {
             let lead = (count * 100 / size.max(1)).saturating_sub(*elsewhere);
             (matches!(it, Trait::Word(_)), matches!(it, Trait::Label(_)), Reverse(lead), *it)
         });
+        traits
+    }
+
+    /// The traits in sentences.
+    fn shared_traits(&self, inside: &BTreeMap<Trait<'_>, usize>, size: usize) -> Vec<String> {
         let figures = |(it, count, elsewhere): (Trait<'_>, usize, usize)| {
-            let rest = if self.incidents > size {
-                format!(" ({elsewhere} % elsewhere)")
-            } else {
-                String::new()
-            };
+            let is_known = self.incidents > size;
+            let rest = if is_known { format!(" ({elsewhere} % elsewhere)") } else { String::new() };
             format!("{count} of {size} incidents have {it}{rest}")
         };
-        traits.into_iter().take(TRAITS_MAX).map(figures).collect()
+        self.telling(inside, size).into_iter().take(TRAITS_IN_WORDS_MAX).map(figures).collect()
     }
 
     /// How many would be expected if among all others the group's alert had nothing to do with its

@@ -58,8 +58,8 @@ impl<'a> Wakes<'a> {
     }
 
     /// Which incidents belong to another group than the one that they are in: the group where the
-    /// least of it is chance, of equals the nearest in time.
-    pub(super) fn moves(&self, groups: &[Vec<IncidentId>]) -> BTreeMap<IncidentId, usize> {
+    /// least of it is chance, of equals the nearest in time. With how likely it is no chance, 0 to 1.
+    pub(super) fn moves(&self, groups: &[Vec<IncidentId>]) -> BTreeMap<IncidentId, (usize, f64)> {
         let mut best: BTreeMap<IncidentId, (Follower, usize)> = BTreeMap::new();
         for (number, group) in groups.iter().enumerate() {
             for follower in self.followers(number, group) {
@@ -72,7 +72,7 @@ impl<'a> Wakes<'a> {
                 }
             }
         }
-        best.into_iter().map(|(id, (_, group))| (id, group)).collect()
+        best.into_iter().map(|(id, (it, group))| (id, (group, 1.0 - it.chance))).collect()
     }
 
     fn followers(&self, number_of_group: usize, group: &[IncidentId]) -> Vec<Follower> {

@@ -32,11 +32,7 @@ impl State {
     ) {
         let rules = self.rules.clone();
         let Some(runbook) = rules.runbook(runbook) else { return };
-        let is_waiting = self.executions.values().any(|it| {
-            it.incident == Some(incident)
-                && it.runbook.rule.name == runbook.rule.name
-                && !it.state.is_final()
-        });
+        let is_waiting = self.is_at_work(&runbook.rule.name, incident);
         let Some(found) = self.incidents.get(&incident) else { return };
         let context = context_of(Some(found));
         // A condition that cannot be decided holds the runbook back: it fails closed.
@@ -50,6 +46,34 @@ impl State {
         let given = BTreeMap::new();
         let wish = Wish { runbook, mode, incident: Some(incident), given: &given, by: "" };
         self.make_execution(now, &wish);
+    }
+
+    /// A known error has a runbook that helps: it is chosen for the incident in its own mode, whatever
+    /// its triggers say.
+    pub(in crate::domain) fn offer_runbook(
+        &mut self,
+        now: Timestamp,
+        (runbook, by): (&str, &str),
+        incident: IncidentId,
+    ) {
+        let rules = self.rules.clone();
+        let Some(runbook) = rules.runbook(runbook) else { return };
+        if self.is_at_work(&runbook.rule.name, incident) {
+            return;
+        }
+        let mode = if rules.mode == Mode::Observe { RunbookMode::Shadow } else { runbook.mode };
+        let given = BTreeMap::new();
+        self.make_execution(
+            now,
+            &Wish { runbook, mode, incident: Some(incident), given: &given, by },
+        );
+    }
+
+    /// Whether a run of a runbook for an incident is not over.
+    fn is_at_work(&self, runbook: &str, incident: IncidentId) -> bool {
+        self.executions.values().any(|it| {
+            it.incident == Some(incident) && it.runbook.rule.name == runbook && !it.state.is_final()
+        })
     }
 
     /// A person wants a runbook to run.

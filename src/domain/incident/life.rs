@@ -69,6 +69,7 @@ impl State {
         self.log(ObjectKey::Incident(id), TimelineEntry::new(now, "opened", "", text));
         self.incidents.insert(id, incident);
         self.join_incident(now, id, fingerprint);
+        self.facts.push_back(Fact::IncidentBegan(id));
         self.announce(now, id);
         id
     }

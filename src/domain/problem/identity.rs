@@ -1,7 +1,7 @@
 //! Which problem a recurrence is: the same over all detections, and told where two became one, one
 //! became two, or nothing is left.
 
-use super::{Problem, ProblemId, ProblemState, Recurrence};
+use super::{Figures, Problem, ProblemId, ProblemState, Recurrence};
 use crate::domain::incident::{IncidentId, TimelineEntry};
 use crate::domain::{ObjectKey, State};
 use jiff::Timestamp;
@@ -55,6 +55,7 @@ impl State {
             names.push(id);
         }
         self.end_what_was_not_found(now, (found, &names));
+        self.rebuild_openings();
     }
 
     /// How many incidents each recurrence shares with each problem.
@@ -97,6 +98,12 @@ impl State {
         fed.confidence = found.confidence;
         fed.by_chance = found.by_chance;
         fed.why.clone_from(&found.why);
+        fed.figures = found.figures.clone();
+        for (incident, membership) in &problem.figures.members {
+            if fed.incidents.contains(incident) {
+                fed.figures.members.entry(*incident).or_insert(*membership);
+            }
+        }
         if fed.state == ProblemState::Proposed {
             fed.title.clone_from(&found.title);
         }
@@ -111,6 +118,7 @@ impl State {
         }
         self.unname_problem(now, id, &gone);
         self.name_problem(now, id);
+        self.was_found_again(now, id, found);
     }
 
     /// Takes the problem's id out of incidents that are not closed.
@@ -191,6 +199,7 @@ impl State {
         };
         problem.state = ProblemState::Resolved;
         problem.merged_into = heir;
+        problem.figures = Figures::default();
         problem.next_expected_at = None;
         problem.updated_at = now;
         problem.reason.clone_from(&text);

@@ -9,7 +9,7 @@ use watchkeeper::domain::State;
 use watchkeeper::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use watchkeeper::domain::event::Event;
 use watchkeeper::domain::incident::IncidentId;
-use watchkeeper::domain::problem::Recurrence;
+use watchkeeper::domain::problem::{Figures, Recurrence};
 
 impl World {
     /// An effect leaves the process.
@@ -86,6 +86,7 @@ fn found(last: u64, random: &mut Random, now: Timestamp) -> Event {
         confidence: 700,
         by_chance: false,
         why: Vec::new(),
+        figures: Figures::default(),
     };
     let recurrences = if recurrence.incidents.len() < 2 { vec![] } else { vec![recurrence] };
     Event::RecurrencesFound {
