@@ -4,8 +4,11 @@
 
 mod address;
 mod command;
+mod family;
 mod http;
+pub mod launch;
 mod notify;
+mod output;
 mod query;
 #[cfg(test)]
 mod test_server;
@@ -14,14 +17,13 @@ use crate::config::PrometheusServer;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::rules::Action;
 use http::Destination;
+use output::Secrets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The most of an output or a reply that is kept, in bytes.
-const OUTPUT_BYTES_MAX: usize = 4096;
 /// How long `stop_all` waits: the 2 s between TERM and KILL, and a little for the rest.
 const STOP_ALL_WAIT: Duration = Duration::from_millis(2900);
 
@@ -33,6 +35,11 @@ pub struct Options {
     pub http_allow: Vec<String>,
     /// Servers that steps may ask.
     pub prometheus: Vec<PrometheusServer>,
+    /// Texts that are masked in what programs print and servers answer.
+    pub secrets: Vec<String>,
+    /// By what the keepers of programs are known again in the next life: the data folder. `None`
+    /// starts programs without a keeper and without bounds; for tests of other things.
+    pub keeper_mark: Option<String>,
 }
 
 /// Does deeds. Cheap to clone.
@@ -44,6 +51,8 @@ pub struct Performer {
 struct Shared {
     http_allow: BTreeSet<Destination>,
     prometheus: BTreeMap<String, PrometheusServer>,
+    secrets: Secrets,
+    keeper_mark: Option<String>,
     /// For receivers and for servers of the settings.
     client: reqwest::Client,
     /// For http steps: names lead only where they may.
@@ -68,6 +77,8 @@ impl Performer {
         let shared = Shared {
             http_allow,
             prometheus: servers.map(|it| (it.name.clone(), it)).collect(),
+            secrets: Secrets::new(options.secrets),
+            keeper_mark: options.keeper_mark,
             client: http::client()?,
             careful: http::client_with(Some(&address::Resolver::new(ranges)))?,
             running: Mutex::default(),
@@ -104,20 +115,29 @@ impl Performer {
             Effect::RunStep { execution, step, action, timeout_seconds } => {
                 let timeout = Duration::from_secs(u64::from(*timeout_seconds));
                 match action {
-                    Action::Command { argv } => {
+                    Action::Command { argv, bounds } => {
                         let environment = [
                             ("WATCHKEEPER_EXECUTION", execution.to_string()),
                             ("WATCHKEEPER_STEP", step.clone()),
                             ("WATCHKEEPER_IDEMPOTENCY_KEY", planned.key.to_string()),
                         ];
-                        command::run(argv, &environment, timeout, stop).await
+                        let program = command::Program {
+                            argv,
+                            bounds,
+                            environment: &environment,
+                            secrets: &self.shared.secrets,
+                            keeper_mark: self.shared.keeper_mark.as_deref(),
+                        };
+                        command::run(&program, timeout, stop).await
                     }
                     Action::Http { method, url, headers, body, expect_status } => {
                         let body = body.as_deref();
                         let call = http::Call { method, url, headers, body, expect_status };
                         let (careful, allow) = (&self.shared.careful, &self.shared.http_allow);
                         let exchange = http::call(careful, allow, &call, &planned.key);
-                        within(timeout, stop, exchange).await
+                        let mut outcome = within(timeout, stop, exchange).await;
+                        outcome.output_tail = self.shared.secrets.mask(&outcome.output_tail);
+                        outcome
                     }
                     Action::Query { source, promql, assert } => {
                         let question = query::Question { source, promql, assert };
@@ -222,43 +242,10 @@ fn timed_out(timeout: Duration) -> Outcome {
     outcome(OutcomeKind::TimedOut, format!("took longer than its time of {} s", timeout.as_secs()))
 }
 
-/// Keeps the last part of a stream in bounded memory.
-#[derive(Default)]
-struct Tail {
-    bytes: Vec<u8>,
-    seen: u64,
-}
-
-impl Tail {
-    fn push(&mut self, chunk: &[u8]) {
-        self.seen = self.seen.saturating_add(chunk.len() as u64);
-        self.bytes.extend_from_slice(chunk);
-        // Twice the size, so that bytes are moved once for every OUTPUT_BYTES_MAX that come in.
-        if self.bytes.len() > 2 * OUTPUT_BYTES_MAX {
-            self.bytes.drain(..self.bytes.len() - OUTPUT_BYTES_MAX);
-        }
-    }
-
-    /// The last bytes as text of at most `OUTPUT_BYTES_MAX`, and how many bytes came before them.
-    fn text(&self) -> (String, u64) {
-        let from = self.bytes.len().saturating_sub(OUTPUT_BYTES_MAX);
-        let last = self.bytes.get(from..).unwrap_or_default();
-        let text = String::from_utf8_lossy(last);
-        // A byte that is not UTF-8 becomes three, so the text may be too long again.
-        let mut start = text.len().saturating_sub(OUTPUT_BYTES_MAX);
-        while !text.is_char_boundary(start) {
-            start += 1;
-        }
-        let kept = text.get(start..).unwrap_or_default().to_owned();
-        (kept, self.seen.saturating_sub(last.len() as u64))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::execution::ExecutionId;
-    use proptest::prelude::*;
 
     fn step(key: &str, script: &str) -> PlannedEffect {
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
@@ -268,7 +255,7 @@ mod tests {
             effect: Effect::RunStep {
                 execution: ExecutionId(9),
                 step: "restart".to_owned(),
-                action: Action::Command { argv },
+                action: Action::command(argv),
                 timeout_seconds: 60,
             },
         }
@@ -365,23 +352,5 @@ mod tests {
         let http_allow = vec!["http://a:1/x".to_owned()];
         let options = Options { http_allow, ..Options::default() };
         assert!(Performer::new(options).is_err_and(|it| it.contains("`http://a:1/x`")));
-    }
-
-    proptest! {
-        #[test]
-        fn a_tail_is_the_end_of_what_came(chunks in proptest::collection::vec(
-            proptest::collection::vec(any::<u8>(), 0..3000), 0..12)) {
-            let mut tail = Tail::default();
-            for chunk in &chunks {
-                tail.push(chunk);
-                prop_assert!(tail.bytes.len() <= 2 * OUTPUT_BYTES_MAX + 3000);
-            }
-            let all = chunks.concat();
-            let (text, cut) = tail.text();
-            prop_assert!(text.len() <= OUTPUT_BYTES_MAX);
-            prop_assert_eq!(cut, all.len().saturating_sub(OUTPUT_BYTES_MAX) as u64);
-            let end = &all[all.len().saturating_sub(OUTPUT_BYTES_MAX)..];
-            prop_assert!(String::from_utf8_lossy(end).ends_with(&text));
-        }
     }
 }

@@ -13,6 +13,7 @@ pub mod heartbeat;
 mod ids;
 pub mod import;
 pub mod incident;
+mod launch;
 pub mod maintenance;
 pub mod output;
 pub mod problem;
@@ -59,6 +60,9 @@ enum Command {
     Serve(ServeArguments),
     /// Watch a seeded day of a shop in a daemon of its own
     Demo(demo::Arguments),
+    /// Start a step's program in bounds; for the daemon only
+    #[command(hide = true)]
+    Launch(launch::Arguments),
     /// Validate configuration and rules
     Check {
         /// Files and folders; `watchkeeper.yaml` and `rules` if not told
@@ -197,6 +201,7 @@ pub fn main() -> ExitCode {
     };
     match command {
         Command::Serve(it) => finish_daemon(serve::run(&it.into())),
+        Command::Launch(it) => launch::run(it),
         Command::Demo(it) => finish_daemon(demo::run(&it)),
         Command::Check { paths, output } => check::run(&paths, output),
         Command::Test { paths } => finish_daemon(test::run(&paths)),

@@ -8,6 +8,7 @@
 mod built_in;
 mod catalog;
 mod code;
+mod command;
 mod correlation;
 mod cron_line;
 mod detection;

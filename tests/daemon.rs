@@ -17,6 +17,8 @@ mod account;
 mod alertmanager;
 #[path = "daemon/amtool.rs"]
 mod amtool;
+#[path = "daemon/bounds.rs"]
+mod bounds;
 #[path = "daemon/changes.rs"]
 mod changes;
 #[path = "daemon/cli.rs"]

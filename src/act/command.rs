@@ -1,15 +1,21 @@
 //! Starts a program with an argument list, waits for it, and ends its whole family in time.
 
-use super::{Tail, outcome, stopped, timed_out};
+use super::output::{Output, Secrets};
+use super::{family, launch, outcome, stopped, timed_out};
+use crate::config;
 use crate::domain::effect::{Outcome, OutcomeKind};
+use crate::domain::rules::{Bounds, SecretText};
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,28 +25,51 @@ const ENVIRONMENT_KEPT: [&str; 3] = ["PATH", "HOME", "LANG"];
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// From TERM to KILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
+/// How long a keeper may take to end everything: its own grace, and the sweeping up.
+const KEEPER_GRACE: Duration = Duration::from_secs(7);
+/// After so much output it is read slowly, in bytes.
+const FLOOD_BYTES: u64 = 16 << 20;
 /// How long the output may stay open after the program itself has ended.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// How long the kernel may take to end what got KILL, and to close its pipes.
 const KILL_GRACE: Duration = Duration::from_millis(300);
 
-/// Runs a program to its end, to its deadline, or until it is stopped. The program leads a process
-/// group of its own, so that what it starts ends with it.
+/// A program as a step orders it.
+pub(super) struct Program<'a> {
+    pub(super) argv: &'a [String],
+    pub(super) bounds: &'a Bounds,
+    /// What the daemon tells it.
+    pub(super) environment: &'a [(&'a str, String)],
+    /// What is masked in its output.
+    pub(super) secrets: &'a Secrets,
+    /// See [`super::Options::keeper_mark`].
+    pub(super) keeper_mark: Option<&'a str>,
+}
+
+/// Runs a program to its end, to its deadline, or until it is stopped. What it starts ends with it.
 pub(super) async fn run(
-    argv: &[String],
-    environment: &[(&str, String)],
+    program: &Program<'_>,
     timeout: Duration,
     stop: &CancellationToken,
 ) -> Outcome {
-    let Some((program, arguments)) = argv.split_first() else {
+    let Some(name) = program.argv.first() else {
         return outcome(OutcomeKind::Failed, "the command is empty: it needs a program in `argv`");
     };
-    let mut child = match prepare(program, arguments, environment).spawn() {
-        Ok(child) => child,
-        Err(error) => return not_started(program, &error),
+    let (own, secrets) = match own_environment(program) {
+        Ok(environment) => environment,
+        // The file may be in the middle of being renewed.
+        Err(error) => return outcome(OutcomeKind::FailedRetryable, error),
     };
-    let mut group = Group::led_by(&child);
-    let (mut reader, tail) = read_output(&mut child);
+    let mut command = match prepare(program, name) {
+        Ok(command) => command,
+        Err(error) => return not_started(name, &error),
+    };
+    let mut child = match command.envs(own).spawn() {
+        Ok(child) => child,
+        Err(error) => return not_started(name, &error),
+    };
+    let mut group = Group::led_by(&mut child);
+    let (mut reader, output) = read_output(&mut child);
     let mut outcome = tokio::select! {
         biased;
         () = stop.cancelled() => stopped(),
@@ -62,28 +91,76 @@ pub(super) async fn run(
         outcome.detail.push_str("; something outside its process group holds its output open");
     }
     group.leader = None;
-    let (text, cut) = tail.lock().unwrap_or_else(PoisonError::into_inner).text();
+    let (text, cut) = output.lock().unwrap_or_else(PoisonError::into_inner).text(&secrets);
     if cut > 0 {
-        outcome.detail = format!("{}; the first {cut} bytes of output were cut", outcome.detail);
+        outcome.detail =
+            format!("{}; {cut} bytes in the middle of its output were cut", outcome.detail);
     }
     outcome.output_tail = text;
     outcome
 }
 
-fn prepare(program: &str, arguments: &[String], environment: &[(&str, String)]) -> Command {
-    let mut command = Command::new(program);
+/// The variables that the step sets, and the secrets that are masked because of them.
+fn own_environment(program: &Program<'_>) -> Result<(BTreeMap<String, String>, Secrets), String> {
+    let mut variables = BTreeMap::new();
+    let mut hidden = Vec::new();
+    for (name, value) in &program.bounds.environment {
+        let text = match value {
+            SecretText::Text(text) => text.clone(),
+            SecretText::File(_) | SecretText::Env(_) => {
+                let text = config::read_secret(name, value).map_err(|it| it.to_string())?;
+                hidden.push(text.clone());
+                text
+            }
+        };
+        variables.insert(name.clone(), text);
+    }
+    Ok((variables, program.secrets.with(hidden)))
+}
+
+fn prepare(program: &Program<'_>, name: &str) -> std::io::Result<Command> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| PATH_DEFAULT.to_owned());
+    let kept = ENVIRONMENT_KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let mut command = if let Some(mark) = program.keeper_mark {
+        // Whoever becomes the program later cannot tell the daemon in words why it could not.
+        find(name, &path, program.bounds.directory.as_deref())?;
+        let mut command = Command::new(launch::PROGRAM);
+        let limits = &program.bounds.limits;
+        command.args(launch::arguments(program.argv, limits)).env_clear();
+        command.env(launch::KEEPER_MARK, mark).stdin(Stdio::piped());
+        command
+    } else {
+        let mut command = Command::new(name);
+        command.args(program.argv.iter().skip(1)).env_clear();
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    };
+    if let Some(directory) = &program.bounds.directory {
+        command.current_dir(directory);
+    }
     command
-        .args(arguments)
-        .env_clear()
         .env("PATH", PATH_DEFAULT)
-        .envs(ENVIRONMENT_KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
+        .envs(kept)
+        .envs(program.environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    command
+        .process_group(0);
+    Ok(command)
+}
+
+/// Looks whether a program is there and may be executed, where the system would look.
+fn find(name: &str, path: &str, directory: Option<&str>) -> std::io::Result<()> {
+    let found = |path: &Path| access(path, Access::EXEC_OK).is_ok() && path.is_file();
+    if name.contains('/') {
+        let place = Path::new(directory.unwrap_or(".")).join(name);
+        return match std::fs::metadata(&place) {
+            Err(error) => Err(error),
+            Ok(_) if found(&place) => Ok(()),
+            Ok(_) => Err(ErrorKind::PermissionDenied.into()),
+        };
+    }
+    let is_there = path.split(':').any(|it| found(&Path::new(it).join(name)));
+    if is_there { Ok(()) } else { Err(ErrorKind::NotFound.into()) }
 }
 
 fn not_started(program: &str, error: &std::io::Error) -> Outcome {
@@ -121,16 +198,16 @@ fn ended(status: ExitStatus) -> Outcome {
 }
 
 /// Reads a program's two outputs as they come, until both are closed.
-fn read_output(child: &mut Child) -> (AbortOnDropHandle<()>, Arc<Mutex<Tail>>) {
-    let tail = Arc::new(Mutex::new(Tail::default()));
+fn read_output(child: &mut Child) -> (AbortOnDropHandle<()>, Arc<Mutex<Output>>) {
+    let output = Arc::new(Mutex::new(Output::default()));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let reading = {
-        let tail = Arc::clone(&tail);
+        let output = Arc::clone(&output);
         async move {
-            tokio::join!(pour(stdout, &tail), pour(stderr, &tail));
+            tokio::join!(pour(stdout, &output), pour(stderr, &output));
         }
     };
-    (AbortOnDropHandle::new(tokio::spawn(reading)), tail)
+    (AbortOnDropHandle::new(tokio::spawn(reading)), output)
 }
 
 /// Whether both outputs are closed, after waiting for that a while.
@@ -138,30 +215,50 @@ async fn closed_within(time: Duration, reader: &mut AbortOnDropHandle<()>) -> bo
     tokio::time::timeout(time, reader).await.is_ok()
 }
 
-async fn pour(from: Option<impl AsyncRead + Unpin>, tail: &Mutex<Tail>) {
+async fn pour(from: Option<impl AsyncRead + Unpin>, output: &Mutex<Output>) {
     let Some(mut from) = from else { return };
-    let mut buffer = vec![0; 8192];
+    let mut buffer = vec![0; 16 * 1024];
+    let mut seen = 0_u64;
     // A pipe that cannot be read is as good as closed: the exit code decides.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let chunk = buffer.get(..count).unwrap_or_default();
-        tail.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+        output.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+        seen = seen.saturating_add(count as u64);
+        // Nobody reads all that, so that it need not take the processor from the watch.
+        if seen > FLOOD_BYTES {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
-/// A process group that is killed when it is dropped, unless its leader was forgotten before.
+/// A program with all that it started: the end of its keeper's lifeline, or a process group that is
+/// killed when it is dropped, unless its leader was forgotten before.
 struct Group {
     leader: Option<Pid>,
+    /// When this is closed, the keeper ends everything; also when the daemon is gone.
+    lifeline: Option<ChildStdin>,
 }
 
 impl Group {
-    fn led_by(child: &Child) -> Self {
+    fn led_by(child: &mut Child) -> Self {
         let leader = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
-        Self { leader }
+        Self { leader, lifeline: child.stdin.take() }
     }
 
     /// TERM to all; KILL to those that are still there after the grace.
-    async fn end(&self, child: &mut Child) {
+    async fn end(&mut self, child: &mut Child) {
         let Some(pid) = self.leader else { return };
+        if let Some(lifeline) = self.lifeline.take() {
+            drop(lifeline);
+            if tokio::time::timeout(KEEPER_GRACE, wait_for(child)).await.is_err() {
+                tracing::warn!(?pid, "a keeper did not end what it keeps");
+                while family::signal(pid, Signal::KILL) > 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                signal(pid, Signal::KILL);
+            }
+            return;
+        }
         signal(pid, Signal::TERM);
         let gone = async {
             wait_for(child).await;
@@ -180,7 +277,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(pid) = self.leader {
+        // A keeper that is killed could keep nothing; its lifeline is closed by this drop.
+        if self.lifeline.is_none()
+            && let Some(pid) = self.leader
+        {
             signal(pid, Signal::KILL);
         }
     }
@@ -206,8 +306,18 @@ mod tests {
 
     async fn sh(script: &str, timeout: Duration) -> Outcome {
         let argv = ["sh", "-c", script].map(str::to_owned);
-        run(&argv, &[("WATCHKEEPER_STEP", "a".to_owned())], timeout, &CancellationToken::new())
-            .await
+        start(&argv, timeout).await
+    }
+
+    async fn start(argv: &[String], timeout: Duration) -> Outcome {
+        let program = Program {
+            argv,
+            bounds: &Bounds::default(),
+            environment: &[("WATCHKEEPER_STEP", "a".to_owned())],
+            secrets: &Secrets::default(),
+            keeper_mark: None,
+        };
+        run(&program, timeout, &CancellationToken::new()).await
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -243,7 +353,7 @@ mod tests {
             (vec!["echo".to_owned(), "a\0b".to_owned()], "cannot start"),
             (vec![], "needs a program"),
         ] {
-            let outcome = run(&argv, &[], LONG, &CancellationToken::new()).await;
+            let outcome = start(&argv, LONG).await;
             assert_eq!(outcome.result, OutcomeKind::Failed);
             assert!(outcome.detail.contains(part), "{}", outcome.detail);
         }
@@ -262,7 +372,7 @@ mod tests {
         ];
         let argv: Vec<_> =
             ["printf", "%s|"].map(str::to_owned).into_iter().chain(arguments.clone()).collect();
-        let outcome = run(&argv, &[], LONG, &CancellationToken::new()).await;
+        let outcome = start(&argv, LONG).await;
         assert_eq!(outcome.output_tail, arguments.map(|it| it + "|").concat());
         assert!(!canary.exists());
     }
@@ -271,9 +381,7 @@ mod tests {
     async fn the_environment_is_ours_alone() {
         // Cargo sets many variables for its tests; none may reach the program.
         assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")));
-        let environment = [("WATCHKEEPER_STEP", "a".to_owned())];
-        let argv = ["env".to_owned()];
-        let outcome = run(&argv, &environment, LONG, &CancellationToken::new()).await;
+        let outcome = start(&["env".to_owned()], LONG).await;
         let names: Vec<_> =
             outcome.output_tail.lines().filter_map(|it| it.split('=').next()).collect();
         assert!(names.contains(&"PATH") && names.contains(&"WATCHKEEPER_STEP"), "{names:?}");
@@ -286,9 +394,10 @@ mod tests {
     async fn a_flood_is_cut_and_its_end_is_kept() {
         let outcome = sh("head -c 3000000 /dev/zero | tr '\\0' x; printf END", LONG).await;
         assert_eq!(outcome.result, OutcomeKind::Succeeded);
-        assert_eq!(outcome.output_tail.len(), 4096);
-        assert!(outcome.output_tail.ends_with("xEND"));
-        assert_eq!(outcome.detail, "exit code 0; the first 2995907 bytes of output were cut");
+        assert!(outcome.output_tail.len() <= 4096);
+        assert!(outcome.output_tail.starts_with("xxx") && outcome.output_tail.ends_with("xEND"));
+        let cut = "exit code 0; 2995971 bytes in the middle of its output were cut";
+        assert_eq!(outcome.detail, cut);
     }
 
     fn is_alive(pid: i32) -> bool {

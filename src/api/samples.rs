@@ -252,7 +252,7 @@ pub(super) fn runbook() -> Runbook {
 }
 
 fn command() -> Action {
-    Action::Command { argv: ["systemctl", "restart", "web"].map(str::to_owned).to_vec() }
+    Action::command(["systemctl", "restart", "web"].map(str::to_owned).to_vec())
 }
 
 pub(super) fn execution() -> Execution {

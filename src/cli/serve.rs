@@ -5,7 +5,7 @@ mod outward;
 use super::{check, output};
 use crate::act::{self, Performer};
 use crate::api::{self, Access, Reloader, ResolvedToken, alertmanager};
-use crate::config::{self, Checked, Level, Settings};
+use crate::config::{self, Checked, Credentials, Level, Settings};
 use crate::domain::event::Event;
 use crate::domain::rules::RuleSet;
 use crate::engine::{self, Handle};
@@ -178,14 +178,34 @@ fn limited(door: ingest::Door, settings: &Settings) -> ingest::Door {
         .with_quarantine(settings.data.join("quarantine"))
 }
 
+/// What must not be shown in the outputs of steps.
+fn secrets_of(settings: &Settings) -> Vec<String> {
+    let tokens = settings.tokens.iter().filter_map(|it| config::read_token(it).ok());
+    let servers = settings.prometheus.iter().filter_map(|it| {
+        let secret = match it.credentials.as_ref()? {
+            Credentials::Bearer(token) => token,
+            Credentials::Basic { password, .. } => password,
+        };
+        config::read_secret(&it.name, secret).ok()
+    });
+    tokens.chain(servers).collect()
+}
+
 fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle> {
+    std::fs::create_dir_all(&settings.data)
+        .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
+    let mark = settings.data.canonicalize()?.display().to_string();
     let options = act::Options {
         http_allow: settings.http_allow.clone(),
         prometheus: settings.prometheus.clone(),
+        secrets: secrets_of(settings),
+        keeper_mark: Some(mark.clone()),
     };
     let performer = Performer::new(options).map_err(|error| anyhow::anyhow!(error))?;
-    std::fs::create_dir_all(&settings.data)
-        .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
+    let stranded = act::launch::end_stranded(&mark);
+    if stranded > 0 {
+        tracing::warn!(stranded, "programs of steps of a former life were ended");
+    }
     let folder = settings.data.join("store");
     let engine: store::Engine = settings.engine.parse()?;
     let snapshots = snapshots_of(settings);

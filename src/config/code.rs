@@ -60,6 +60,8 @@ pub enum Code {
     Doubled,
     /// A document of a catalog that cannot be used.
     LeftAside,
+    /// A program that will not get the privileges that it is made for.
+    Unprivileged,
 }
 
 impl Code {
@@ -93,6 +95,7 @@ impl Code {
             Self::BrokenReference => "WK0204",
             Self::Doubled => "WK0205",
             Self::LeftAside => "WK0206",
+            Self::Unprivileged => "WK0207",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The steps of a runbook: what each does, when, how often, and what takes it back.
 
 use super::code::Code;
+use super::command;
 use super::expression::{Names, check_condition};
 use super::fields::Fields;
 use super::notification::{RECEIVER, address};
@@ -98,7 +99,7 @@ fn attempt(reader: &mut Reader<'_>, fields: &mut Fields<'_>, id: &str, names: &N
         reader.report(place, Code::MissingField, message);
         None
     };
-    let mut step = Step::new(id, action.unwrap_or(Action::Command { argv: Vec::new() }));
+    let mut step = Step::new(id, action.unwrap_or(Action::command(Vec::new())));
     step.timeout_seconds =
         fields.optional("timeout").map_or(TIMEOUT_SECONDS, |it| reader.positive_duration(it));
     let retry_node = fields.optional("retry");
@@ -121,7 +122,7 @@ fn attempt(reader: &mut Reader<'_>, fields: &mut Fields<'_>, id: &str, names: &N
 
 fn action(reader: &mut Reader<'_>, kind: &str, node: &Node, names: &Names) -> Option<Action> {
     match kind {
-        "command" => command_action(reader, node, names),
+        "command" => command::command(reader, node, names),
         "http" => http_action(reader, node, names, "POST"),
         "query" => query_action(reader, node, names),
         "wait" => Some(Action::Wait { seconds: reader.positive_duration(node) }),
@@ -225,40 +226,8 @@ fn retry(reader: &mut Reader<'_>, node: &Node) -> (u32, u32) {
     (u32::try_from(attempts).unwrap_or(1), backoff)
 }
 
-fn command_action(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Action> {
-    // There is no shell that would take a line apart.
-    let mut fields = Fields::open_like(reader, node, "argv: [systemctl, restart, web]")?;
-    let argv = fields.required(reader, "argv").map(|it| argv(reader, it, names));
-    fields.finish(reader);
-    Some(Action::Command { argv: argv? })
-}
-
-fn argv(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<String> {
-    let items = reader.list(node);
-    let argv: Vec<String> = items.iter().map(|it| reader.template(it, names)).collect();
-    match (items.first(), argv.first()) {
-        (None, _) if matches!(node.value, Value::List(_)) => reader.report_hint(
-            node.place,
-            Code::BadValue,
-            "an empty `argv` starts nothing",
-            "write the program and its arguments: `[systemctl, restart, web]`",
-        ),
-        (Some(item), Some(program)) if names_alert(program) => reader.report_hint(
-            item.place,
-            Code::BadValue,
-            "an alert must not choose which program runs",
-            "write the program down, or make it a parameter with a pattern",
-        ),
-        (Some(item), Some(program)) if program.trim().is_empty() => {
-            reader.report(item.place, Code::BadValue, "the program has no name");
-        }
-        _ => {}
-    }
-    argv
-}
-
 /// Whether a text takes something straight from an alert, past the patterns of the parameters.
-fn names_alert(text: &str) -> bool {
+pub(super) fn names_alert(text: &str) -> bool {
     (text.contains("{{") || text.contains("{%"))
         && ["labels", "annotations", "incident"].iter().any(|it| text.contains(it))
 }

@@ -7,8 +7,8 @@ mod runbook;
 
 pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
 pub use runbook::{
-    Action, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
-    Verify,
+    Action, Bounds, Guards, Idempotency, Limits, Parameter, Runbook, RunbookMode, Step, Trigger,
+    TriggerEvent, Verify,
 };
 mod suppression;
 

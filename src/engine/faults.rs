@@ -155,9 +155,7 @@ impl Place {
                 idempotency,
                 ..Step::new(
                     "long",
-                    Action::Command {
-                        argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()],
-                    },
+                    Action::command(vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()]),
                 )
             }],
             always: Vec::new(),

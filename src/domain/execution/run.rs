@@ -4,7 +4,7 @@ use super::{Execution, ExecutionId, ExecutionState, Part, StepRun, StepState};
 use crate::domain::condition;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::incident::TimelineEntry;
-use crate::domain::rules::{Action, Idempotency, Parameter, Step};
+use crate::domain::rules::{Action, Bounds, Idempotency, Parameter, SecretText, Step};
 use crate::domain::template::{self, Values};
 use crate::domain::{ObjectKey, State, later};
 use jiff::{SignedDuration, Timestamp};
@@ -362,9 +362,22 @@ impl Execution {
     pub(super) fn rendered(&self, action: &Action) -> Result<Action, String> {
         let fill = |text: &String| template::render(text, &self.context, &self.parameters);
         Ok(match action {
-            Action::Command { argv } => {
-                Action::Command { argv: argv.iter().map(fill).collect::<Result<_, _>>()? }
-            }
+            Action::Command { argv, bounds } => Action::Command {
+                argv: argv.iter().map(fill).collect::<Result<_, _>>()?,
+                bounds: Box::new(Bounds {
+                    directory: bounds.directory.as_ref().map(fill).transpose()?,
+                    environment: (bounds.environment.iter())
+                        .map(|(name, value)| {
+                            let value = match value {
+                                SecretText::Text(text) => SecretText::Text(fill(text)?),
+                                SecretText::File(_) | SecretText::Env(_) => value.clone(),
+                            };
+                            Ok((name.clone(), value))
+                        })
+                        .collect::<Result<_, String>>()?,
+                    limits: bounds.limits.clone(),
+                }),
+            },
             Action::Http { method, url, headers, body, expect_status } => Action::Http {
                 method: method.clone(),
                 url: fill(url)?,

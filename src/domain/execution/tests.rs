@@ -20,7 +20,7 @@ struct World {
 }
 
 fn command(name: &str) -> Action {
-    Action::Command { argv: vec![name.to_owned()] }
+    Action::command(vec![name.to_owned()])
 }
 
 /// A step that can be undone.
@@ -264,8 +264,7 @@ fn conditions_errors_that_do_not_matter_and_values() {
     let number =
         Parameter { value: "{{ steps.look.output }}".to_owned(), pattern: "^[0-9]+$".to_owned() };
     let set = Action::Set { values: [("size".to_owned(), number)].into() };
-    let grow =
-        Action::Command { argv: vec!["grow".to_owned(), "{{ parameters.size }}".to_owned()] };
+    let grow = Action::command(vec!["grow".to_owned(), "{{ parameters.size }}".to_owned()]);
     let book = || {
         runbook(vec![
             Step { continue_on_error: true, ..step("look") },

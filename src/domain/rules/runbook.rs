@@ -1,6 +1,6 @@
 //! Runbooks as they are written: what may be done, when, what holds it back, how it is checked.
 
-use super::RuleRef;
+use super::{RuleRef, SecretText};
 use crate::domain::matcher::Matchers;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,6 +90,9 @@ pub enum Action {
     Command {
         /// Program and arguments; each entry is a template and stays one argument.
         argv: Vec<String>,
+        /// Where it runs, and what it may use.
+        #[serde(default, skip_serializing_if = "Bounds::is_usual")]
+        bounds: Box<Bounds>,
     },
     /// Sends a request.
     Http {
@@ -133,11 +136,67 @@ pub enum Action {
     },
 }
 
+/// Where a program runs, and what it may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// The folder that it starts in, a template; `None` = that of the daemon.
+    #[serde(default)]
+    pub directory: Option<String>,
+    /// Variables beside the few that every program gets; a [`SecretText::Text`] is a template.
+    #[serde(default)]
+    pub environment: BTreeMap<String, SecretText>,
+    /// How much it may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+impl Bounds {
+    #[expect(clippy::borrowed_box, reason = "serde asks so")]
+    fn is_usual(it: &Box<Self>) -> bool {
+        **it == Self::default()
+    }
+}
+
+/// How much a program and what it starts may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most processes at a time.
+    pub processes: u32,
+    /// The most files that one of them may have open.
+    pub files: u32,
+    /// The most memory of one of them, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The longest file that one of them may write, in bytes.
+    pub file_bytes: Option<u64>,
+    /// The processor time of one of them, in seconds.
+    pub cpu_seconds: Option<u32>,
+    /// Whether it may become another user, as `sudo` does.
+    pub new_privileges: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            processes: 256,
+            files: 1024,
+            memory_bytes: None,
+            file_bytes: None,
+            cpu_seconds: None,
+            new_privileges: false,
+        }
+    }
+}
+
 impl Action {
+    /// Starts a program with the usual bounds.
+    pub fn command(argv: Vec<String>) -> Self {
+        Self::Command { argv, bounds: Box::default() }
+    }
+
     /// The argument list, if it starts a program.
     pub fn argv(&self) -> Option<&[String]> {
         match self {
-            Self::Command { argv } => Some(argv),
+            Self::Command { argv, .. } => Some(argv),
             Self::Http { .. }
             | Self::Query { .. }
             | Self::Wait { .. }

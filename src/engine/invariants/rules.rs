@@ -196,7 +196,7 @@ fn runbook(number: u8) -> Runbook {
         2 => (RunbookMode::Approve, Idempotency::CheckThenAct),
         _ => (RunbookMode::Suggest, Idempotency::Idempotent),
     };
-    let command = || Action::Command { argv: vec!["true".to_owned()] };
+    let command = || Action::command(vec!["true".to_owned()]);
     let tried = |step: Step| Step {
         timeout_seconds: 10,
         attempts: 3,

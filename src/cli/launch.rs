@@ -1,0 +1,45 @@
+//! The command `launch`, which the daemon gives to itself: starts a step's program in bounds.
+
+use crate::act::launch::{self, Order};
+use crate::domain::rules::Limits;
+use std::process::ExitCode;
+
+/// A program and its bounds.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Become the program, rather than its keeper
+    #[arg(long)]
+    inside: bool,
+    #[arg(long)]
+    processes: u32,
+    #[arg(long)]
+    files: u32,
+    #[arg(long)]
+    memory_bytes: Option<u64>,
+    #[arg(long)]
+    file_bytes: Option<u64>,
+    #[arg(long)]
+    cpu_seconds: Option<u32>,
+    #[arg(long)]
+    new_privileges: bool,
+    /// Program and arguments
+    #[arg(last = true, required = true)]
+    argv: Vec<String>,
+}
+
+/// Does it; ends as the program ends.
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let inside = arguments.inside;
+    let order = Order {
+        argv: arguments.argv,
+        limits: Limits {
+            processes: arguments.processes,
+            files: arguments.files,
+            memory_bytes: arguments.memory_bytes,
+            file_bytes: arguments.file_bytes,
+            cpu_seconds: arguments.cpu_seconds,
+            new_privileges: arguments.new_privileges,
+        },
+    };
+    if inside { launch::become_program(&order) } else { launch::keep(&order) }
+}
