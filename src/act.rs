@@ -5,6 +5,8 @@
 mod address;
 mod command;
 mod family;
+#[cfg(test)]
+mod hostile;
 mod http;
 pub mod launch;
 mod notify;

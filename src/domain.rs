@@ -136,6 +136,9 @@ pub struct Memory {
     pub page: u32,
     /// Who stopped all runbooks, when and why.
     pub stopped: Option<Stop>,
+    /// Who stopped single runbooks, by the runbook's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stopped_runbooks: BTreeMap<String, Stop>,
     /// When each detection last ran, by name.
     pub detected_at: BTreeMap<String, Timestamp>,
     /// Nothing expires and nothing is breached before this time: after a gap senders get time to
@@ -161,7 +164,7 @@ pub struct Memory {
     pub experiences_swept_at: Option<Timestamp>,
 }
 
-/// The order to start no runbook.
+/// The order to start no runbook, or one of them no more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stop {
     /// Who gave it.

@@ -118,7 +118,7 @@ pub(super) async fn call(
 
 /// Builds the request of a step, or says why it may not be sent. Also returns where it goes, in
 /// words that hold no secret.
-fn request(
+pub(super) fn request(
     client: &Client,
     allow: &BTreeSet<Destination>,
     call: &Call<'_>,

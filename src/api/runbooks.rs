@@ -10,7 +10,7 @@ use crate::config::Role;
 use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
 use crate::domain::rules::{Idempotency, Runbook, RunbookMode, Step};
-use crate::domain::{Accepted, ObjectKey, Stop};
+use crate::domain::{Accepted, ObjectKey, State as Domain, Stop};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,20 @@ pub(super) fn operations() -> Vec<Operation> {
             show,
         ),
         Operation::command(
+            "/api/v1/runbooks/{name}/stop",
+            "Starts this runbook no more, and stops its runs",
+            "Reason",
+            Answer::Json("Runbook"),
+            stop,
+        ),
+        Operation::command(
+            "/api/v1/runbooks/{name}/resume",
+            "Lets this runbook start again",
+            "By",
+            Answer::Json("Runbook"),
+            resume,
+        ),
+        Operation::command(
             "/api/v1/runbooks/{name}/run",
             "Starts a runbook",
             "Run",
@@ -68,8 +82,14 @@ struct RunbookView {
     parameters: BTreeMap<String, ParameterView>,
     lock: Option<String>,
     cooldown_seconds: u32,
+    cooldown_seconds_max: u32,
     runs_max: u32,
     runs_per_seconds: u32,
+    breaker_after: u32,
+    breaker_per_seconds: u32,
+    at_once: Option<u32>,
+    beside_people: bool,
+    stopped: Option<Stop>,
     steps: Vec<StepView>,
     always: Vec<StepView>,
     verify: bool,
@@ -108,7 +128,7 @@ struct StepView {
     undo: bool,
 }
 
-fn view(runbook: &Runbook) -> RunbookView {
+fn view(runbook: &Runbook, stops: &BTreeMap<String, Stop>) -> RunbookView {
     let trigger = |it: &crate::domain::rules::Trigger| TriggerView {
         event: match it.event {
             crate::domain::rules::TriggerEvent::IncidentOpened => "incident_opened",
@@ -127,8 +147,14 @@ fn view(runbook: &Runbook) -> RunbookView {
         parameters: runbook.parameters.iter().map(parameter).collect(),
         lock: runbook.lock.clone(),
         cooldown_seconds: runbook.guards.cooldown_seconds,
+        cooldown_seconds_max: runbook.guards.cooldown_seconds_max,
         runs_max: runbook.guards.runs_max,
         runs_per_seconds: runbook.guards.runs_per_seconds,
+        breaker_after: runbook.guards.breaker_after,
+        breaker_per_seconds: runbook.guards.breaker_per_seconds,
+        at_once: runbook.guards.at_once,
+        beside_people: runbook.guards.beside_people,
+        stopped: stops.get(&runbook.rule.name).cloned(),
         steps: runbook.steps.iter().map(step).collect(),
         always: runbook.always.iter().map(step).collect(),
         verify: runbook.verify.is_some(),
@@ -178,7 +204,9 @@ async fn everything(context: &Context) -> Result<Json<RunbookList>, ApiError> {
     let list = context
         .handle
         .read(|state| RunbookList {
-            items: state.rules.runbooks.iter().map(view).collect(),
+            items: (state.rules.runbooks.iter())
+                .map(|it| view(it, &state.memory.stopped_runbooks))
+                .collect(),
             next_cursor: None,
             stopped: state.memory.stopped.clone(),
         })
@@ -190,8 +218,38 @@ async fn show(
     State(context): State<Context>,
     Path(name): Path<String>,
 ) -> Result<Json<RunbookView>, ApiError> {
-    let found = context.handle.read(|state| state.rules.runbook(&name).map(view)).await?;
+    look_up(&context, &name).await
+}
+
+async fn look_up(context: &Context, name: &str) -> Result<Json<RunbookView>, ApiError> {
+    let stops = |state: &Domain| {
+        state.rules.runbook(name).map(|it| view(it, &state.memory.stopped_runbooks))
+    };
+    let found = context.handle.read(stops).await?;
     found.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no runbook `{name}`")))
+}
+
+async fn stop(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    caller: Caller,
+    Input(body): Input<ReasonBody>,
+) -> Result<Json<RunbookView>, ApiError> {
+    let by = caller.by(body.by)?;
+    let command = Command::StopRunbook { runbook: name.clone(), reason: body.reason };
+    context.handle.command(by, command).await?;
+    look_up(&context, &name).await
+}
+
+async fn resume(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    caller: Caller,
+    Input(body): Input<ByBody>,
+) -> Result<Json<RunbookView>, ApiError> {
+    let by = caller.by(body.by)?;
+    context.handle.command(by, Command::ResumeRunbook { runbook: name.clone() }).await?;
+    look_up(&context, &name).await
 }
 
 #[derive(Deserialize)]
@@ -253,7 +311,10 @@ mod tests {
     #[test]
     fn the_view_is_as_documented() {
         let list = RunbookList {
-            items: vec![view(&samples::runbook())],
+            items: vec![view(
+                &samples::runbook(),
+                &BTreeMap::from([("restart".to_owned(), samples::stop())]),
+            )],
             next_cursor: None,
             stopped: Some(samples::stop()),
         };

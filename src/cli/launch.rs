@@ -43,3 +43,34 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     };
     if inside { launch::become_program(&order) } else { launch::keep(&order) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use proptest::prelude::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn argv_of(argv: &[String]) -> Vec<String> {
+        Line::parse_from(launch::arguments(argv, &Limits::default())).arguments.argv
+    }
+
+    #[test]
+    fn what_looks_like_an_option_is_an_argument() {
+        let argv = ["sh", "--", "--inside", "-h", "--help", "--processes=1", "-", ""];
+        let argv = argv.map(str::to_owned).to_vec();
+        assert_eq!(argv_of(&argv), argv);
+    }
+
+    proptest! {
+        #[test]
+        fn a_keeper_passes_on_what_it_is_given(argv in prop::collection::vec(any::<String>(), 1..6)) {
+            prop_assert_eq!(argv_of(&argv), argv.clone());
+        }
+    }
+}

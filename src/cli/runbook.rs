@@ -51,6 +51,25 @@ pub enum Command {
     },
     /// List executions
     Executions(ExecutionsArguments),
+    /// Let one runbook start no more, nor go on
+    Stop {
+        /// Its name
+        name: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Let one runbook start again
+    Resume {
+        /// Its name
+        name: String,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
     /// Let no runbook start any more, and none go on
     StopAll {
         /// Why
@@ -141,6 +160,17 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
         Command::Abort(it) => change(client, "abort", it.body(), &it.ids, output).await,
         Command::Logs { id, follow } => logs(client, &id, follow, output).await,
         Command::Executions(arguments) => executions(client, &arguments, output).await,
+        Command::Stop { name, reason, by } => {
+            let body = json!({"by": by.name(), "reason": reason});
+            client.post(&["runbooks", &name, "stop"], body).await?;
+            output::say(&format!("stopped; `watchkeeper runbook resume {name}` ends that"));
+            Ok(())
+        }
+        Command::Resume { name, by } => {
+            client.post(&["runbooks", &name, "resume"], json!({"by": by.name()})).await?;
+            output::say("it may start again");
+            Ok(())
+        }
         Command::StopAll { reason, by } => {
             let body = json!({"by": by.name(), "reason": reason});
             client.post(&["runbooks", "stop-all"], body).await?;
@@ -276,7 +306,7 @@ fn runbook_table(listing: &Value, _: Timestamp) -> String {
     let rows = output::items(listing).iter().map(|it| {
         vec![
             field(it, "name"),
-            field(it, "mode"),
+            if it["stopped"].is_null() { field(it, "mode") } else { "stopped".to_owned() },
             entries(it, "steps").len().to_string(),
             field(it, "description"),
         ]

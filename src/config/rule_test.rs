@@ -189,6 +189,8 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         "approve",
         "stop_runbooks",
         "resume_runbooks",
+        "stop_runbook",
+        "resume_runbook",
         "gap",
     ];
     let given = given.into_iter().chain(problem::ORDERS).map(|it| (it, fields.optional(it)));
@@ -218,8 +220,9 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         _ => {
             let message = "an input has one of `alert`, `resolve`, `acknowledge`, `change`, \
                            `heartbeat`, `run`, `approve`, `stop_runbooks`, `resume_runbooks`, \
-                           `gap`, `detect_problems`, `accept_problem`, `reject_problem`, \
-                           `close_problem`, `known_error` and `plan_fix`";
+                           `stop_runbook`, `resume_runbook`, `gap`, `detect_problems`, \
+                           `accept_problem`, `reject_problem`, `close_problem`, `known_error` \
+                           and `plan_fix`";
             reader.report(fields.place, Code::MissingField, message);
             None
         }

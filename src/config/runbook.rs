@@ -130,6 +130,30 @@ fn guards(reader: &mut Reader<'_>, node: &Node) -> Guards {
     if let Some(node) = fields.optional("cooldown") {
         guards.cooldown_seconds = reader.duration(node);
     }
+    if let Some(node) = fields.optional("cooldown_max") {
+        guards.cooldown_seconds_max = reader.positive_duration(node);
+        if guards.cooldown_seconds == 0 || guards.cooldown_seconds_max < guards.cooldown_seconds {
+            let message = "`cooldown` doubles up to `cooldown_max`: there must be a shorter one";
+            reader.report(node.place, Code::BadValue, message);
+        }
+    }
+    if let Some(node) = fields.optional("breaker")
+        && let Some(mut fields) = Fields::open_like(reader, node, "after: 2, per: 1h")
+    {
+        if let Some(node) = fields.required(reader, "after") {
+            guards.breaker_after = u32::try_from(reader.integer(node, 0, 1000)).unwrap_or(0);
+        }
+        if let Some(node) = fields.optional("per") {
+            guards.breaker_per_seconds = reader.positive_duration(node);
+        }
+        fields.finish(reader);
+    }
+    if let Some(node) = fields.optional("at_once") {
+        guards.at_once = u32::try_from(reader.integer(node, 1, 1_000_000)).ok();
+    }
+    if let Some(node) = fields.optional("beside_people") {
+        guards.beside_people = reader.boolean(node);
+    }
     if let Some(node) = fields.optional("max_runs")
         && let Some(mut fields) = Fields::open_like(reader, node, "count: 3, per: 1h")
     {

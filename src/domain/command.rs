@@ -53,6 +53,8 @@ impl State {
                 Ok(Accepted::Done)
             }
             Command::ResumeRunbooks => self.resume_runbooks(),
+            Command::StopRunbook { runbook, reason } => self.stop_runbook(now, by, runbook, reason),
+            Command::ResumeRunbook { runbook } => self.resume_runbook(runbook),
             Command::DetectProblems => self.detect_now(now),
             Command::AcceptProblem { problem } => self.accept_problem(now, by, *problem),
             Command::RejectProblem { problem, reason } => {

@@ -341,6 +341,18 @@ pub enum Command {
     },
     /// Runbooks may start again.
     ResumeRunbooks,
+    /// A runbook starts no more, and goes on no more.
+    StopRunbook {
+        /// Its name.
+        runbook: String,
+        /// Why.
+        reason: String,
+    },
+    /// A runbook may start again.
+    ResumeRunbook {
+        /// Its name.
+        runbook: String,
+    },
     /// Looks for recurring problems at once.
     DetectProblems,
     /// The proposal is right.

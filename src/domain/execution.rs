@@ -113,8 +113,8 @@ impl ExecutionState {
 /// What held an execution back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
-    /// Which guard: `stopped`, `lock`, `cooldown`, `max_runs`, `parameter`, `template`,
-    /// `incident_closed`.
+    /// Which guard: `stopped`, `lock`, `by_hand`, `breaker`, `cooldown`, `max_runs`, `at_once`,
+    /// `parameter`, `template`, `incident_closed`.
     pub guard: String,
     /// Why, in a sentence.
     pub reason: String,

@@ -150,7 +150,7 @@ impl Place {
             triggers: Vec::new(),
             parameters: BTreeMap::new(),
             lock: Some("{{ incident.id }}".to_owned()),
-            guards: Guards { cooldown_seconds: 0, runs_max: 1000, runs_per_seconds: 3600 },
+            guards: Guards { runs_max: 1000, ..Guards::default() },
             steps: vec![Step {
                 idempotency,
                 ..Step::new(

@@ -90,7 +90,17 @@ impl Metrics {
         for priority in PRIORITIES {
             inner.incidents_opened.with_label_values(&[priority]).inc_by(0);
         }
-        for guard in ["stopped", "lock", "cooldown", "max_runs", "parameter", "template"] {
+        for guard in [
+            "stopped",
+            "lock",
+            "by_hand",
+            "breaker",
+            "cooldown",
+            "max_runs",
+            "at_once",
+            "parameter",
+            "template",
+        ] {
             inner.runbook_blocked.with_label_values(&[guard]).inc_by(0);
         }
         for outcome in ["delivered", "dead", "muted"] {

@@ -81,6 +81,14 @@ pub(super) fn order(reader: &mut Reader<'_>, kind: &str, node: &Node) -> Option<
                 None
             }
         },
+        "stop_runbook" => {
+            reader.refer(RUNBOOK, &text, node.place);
+            Some(Command::StopRunbook { runbook: text, reason: "the test says so".to_owned() })
+        }
+        "resume_runbook" => {
+            reader.refer(RUNBOOK, &text, node.place);
+            Some(Command::ResumeRunbook { runbook: text })
+        }
         "stop_runbooks" => Some(Command::StopRunbooks { reason: text }),
         _ => Some(Command::ResumeRunbooks),
     }

@@ -91,12 +91,51 @@ impl State {
     pub(in crate::domain) fn stop_runbooks(&mut self, now: Timestamp, by: &str, reason: &str) {
         self.memory.stopped = Some(Stop { by: by.to_owned(), at: now, reason: reason.to_owned() });
         self.changes.objects.insert(ObjectKey::Memory);
+        self.stop_going(now, by, &format!("all runbooks are stopped: {reason}"), |_| true);
+    }
+
+    /// A runbook starts no more, and goes on no more.
+    pub(in crate::domain) fn stop_runbook(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        runbook: &str,
+        reason: &str,
+    ) -> Reply {
+        if self.rules.runbook(runbook).is_none() {
+            return Err(Refusal::NotFound(format!("there is no runbook `{runbook}`")));
+        }
+        let stop = Stop { by: by.to_owned(), at: now, reason: reason.to_owned() };
+        self.memory.stopped_runbooks.insert(runbook.to_owned(), stop);
+        self.changes.objects.insert(ObjectKey::Memory);
+        let is_it = |it: &Execution| it.runbook.rule.name == runbook;
+        self.stop_going(now, by, &format!("this runbook is stopped: {reason}"), is_it);
+        Ok(Accepted::Done)
+    }
+
+    /// A runbook may start again.
+    pub(in crate::domain) fn resume_runbook(&mut self, runbook: &str) -> Reply {
+        if self.memory.stopped_runbooks.remove(runbook).is_none() {
+            return Err(Refusal::WrongState(format!("runbook `{runbook}` is not stopped")));
+        }
+        self.changes.objects.insert(ObjectKey::Memory);
+        Ok(Accepted::Done)
+    }
+
+    fn stop_going(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        reason: &str,
+        concerns: impl Fn(&Execution) -> bool,
+    ) {
         let going: Vec<ExecutionId> = (self.executions.values())
             .filter(|it| matches!(it.state, ExecutionState::Running | ExecutionState::Verifying))
+            .filter(|it| concerns(it))
             .map(|it| it.id)
             .collect();
         for id in going {
-            self.stop_execution(now, by, id, &format!("all runbooks are stopped: {reason}"));
+            self.stop_execution(now, by, id, reason);
         }
     }
 

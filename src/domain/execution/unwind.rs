@@ -155,7 +155,9 @@ impl Execution {
     /// Until when the guards must remember it.
     pub(in crate::domain) fn remembered_until(&self) -> Timestamp {
         let guards = &self.runbook.guards;
-        let window = i64::from(guards.cooldown_seconds.max(guards.runs_per_seconds));
+        let cooldown = guards.cooldown_seconds.max(guards.cooldown_seconds_max.saturating_mul(2));
+        let window = cooldown.max(guards.runs_per_seconds).max(guards.breaker_per_seconds);
+        let window = i64::from(window);
         let ended = self.ended_at.unwrap_or(self.created_at);
         self.started_at.map_or(ended, |it| ended.max(later(it, window)))
     }

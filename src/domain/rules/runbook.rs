@@ -59,12 +59,37 @@ pub struct Guards {
     pub runs_max: u32,
     /// The window for `runs_max`, in seconds.
     pub runs_per_seconds: u32,
+    /// The cooldown doubles with each useless run up to this, in seconds; not where it is shorter.
+    #[serde(default)]
+    pub cooldown_seconds_max: u32,
+    /// After so many useless runs within `breaker_per_seconds` people are told instead of the next;
+    /// 0 = never.
+    #[serde(default)]
+    pub breaker_after: u32,
+    /// The window for `breaker_after`, in seconds.
+    #[serde(default)]
+    pub breaker_per_seconds: u32,
+    /// How many runs of this runbook may be at work at a time.
+    #[serde(default)]
+    pub at_once: Option<u32>,
+    /// Whether it may run while somebody works on another incident of the same service.
+    #[serde(default)]
+    pub beside_people: bool,
 }
 
 impl Default for Guards {
-    /// Three runs an hour, no cooldown.
+    /// Three runs an hour, no cooldown; people are told instead of the third useless run in an hour.
     fn default() -> Self {
-        Self { cooldown_seconds: 0, runs_max: 3, runs_per_seconds: 3600 }
+        Self {
+            cooldown_seconds: 0,
+            runs_max: 3,
+            runs_per_seconds: 3600,
+            cooldown_seconds_max: 0,
+            breaker_after: 2,
+            breaker_per_seconds: 3600,
+            at_once: None,
+            beside_people: false,
+        }
     }
 }
 

@@ -221,7 +221,15 @@ fn runbook(number: u8) -> Runbook {
         }],
         parameters: BTreeMap::new(),
         lock: number.is_multiple_of(2).then(|| "shared".to_owned()),
-        guards: Guards { cooldown_seconds: 30, runs_max: 5, runs_per_seconds: 600 },
+        guards: Guards {
+            cooldown_seconds: 30,
+            cooldown_seconds_max: 120,
+            runs_max: 5,
+            runs_per_seconds: 600,
+            breaker_per_seconds: 900,
+            at_once: Some(1),
+            ..Guards::default()
+        },
         steps: if number == 1 {
             vec![step("one"), step("two")]
         } else {

@@ -1,0 +1,166 @@
+//! Hostile values, thrown at every kind of step: each is passed on literally or refused, and does nothing.
+
+use super::command::{self, Program};
+use super::http::{self, Call};
+use super::output::Secrets;
+use crate::domain::effect::{EffectKey, OutcomeKind};
+use crate::domain::execution::Context;
+use crate::domain::label::Labels;
+use crate::domain::rules::Bounds;
+use crate::domain::template;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What is tried; `@` stands for a command that would leave the canary.
+const PAYLOADS: [&str; 44] = [
+    "$(@)",
+    "`@`",
+    "; @",
+    "| @",
+    "& @ &",
+    "&& @",
+    "|| @",
+    "\n@\n",
+    "\r\n@",
+    "> @",
+    "< <(@)",
+    "${IFS}@",
+    "$((1)); @",
+    "'; @; '",
+    "\"; @; \"",
+    "\\'; @; \\'",
+    "--exec=@",
+    "-oProxyCommand=@",
+    "-e @",
+    "--",
+    "-",
+    "--help",
+    "@\0more",
+    "{{ 7 * 7 }}@",
+    "{% for a in labels %}@{% endfor %}",
+    "{{ labels.__class__ }}@",
+    "{# @ #}",
+    "${7*7}@",
+    "#{@}",
+    "<%= @ %>",
+    "%0a@",
+    "%24(@)",
+    "\u{202e}@",
+    "\u{2066}@\u{2069}",
+    "\u{feff}@",
+    "\u{200b}@",
+    "\u{1b}[2J@",
+    "../../../../@",
+    "/etc/passwd\n@",
+    "http://evil.example/@",
+    "@evil.example",
+    "\\\\evil.example\\@",
+    "a\tb @",
+    "X-A: b\r\nHost: evil.example\r\n\r\n@",
+];
+/// What stands around it.
+const AROUND: [(&str, &str); 7] =
+    [("", ""), ("web", ""), ("", "web"), (" ", " "), ("\"", "\""), ("'", "'"), ("-", "-")];
+
+/// More than 300 values, some of 64 KiB.
+fn corpus(canary: &Path) -> Vec<String> {
+    let touch = format!("touch {}", canary.display());
+    let wrapped = |payload: &str| {
+        let payload = payload.replace('@', &touch);
+        AROUND.map(|(before, after)| format!("{before}{payload}{after}"))
+    };
+    let mut values: Vec<String> = PAYLOADS.iter().flat_map(|it| wrapped(it)).collect();
+    values.extend(["a", "$(", "\u{10ffff}"].map(|it| it.repeat(60_000 / it.len())));
+    assert!(values.len() > 300);
+    values
+}
+
+fn context(value: &str) -> Context {
+    Context { labels: Labels::from_pairs([("x", value)]), ..Context::default() }
+}
+
+fn render(text: &str, value: &str) -> String {
+    template::render(text, &context(value), &BTreeMap::new()).unwrap()
+}
+
+#[tokio::test]
+async fn an_argument_stays_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (canary, file) = (folder.path().join("canary"), folder.path().join("value"));
+    let mut refused = 0;
+    for value in corpus(&canary) {
+        std::fs::write(&file, &value).unwrap();
+        let compare = "printf %s \"$1\" | cmp -s - \"$2\" && [ \"$V\" = \"$1\" ]";
+        let fixed = ["sh", "-c", compare, "sh"].map(str::to_owned).into_iter();
+        let value = render("{{ labels.x }}", &value);
+        let argv: Vec<String> = fixed.chain([value.clone(), file.display().to_string()]).collect();
+        let program = Program {
+            argv: &argv,
+            bounds: &Bounds::default(),
+            environment: &[("V", value.clone())],
+            secrets: &Secrets::default(),
+            keeper_mark: None,
+        };
+        let stop = CancellationToken::new();
+        let outcome = command::run(&program, Duration::from_secs(20), &stop).await;
+        if value.contains('\0') {
+            assert!(outcome.detail.contains("cannot start"), "{value:?}: {}", outcome.detail);
+            refused += 1;
+        } else {
+            assert_eq!(outcome.result, OutcomeKind::Succeeded, "{value:?}: {}", outcome.detail);
+        }
+    }
+    assert_eq!(refused, AROUND.len());
+    assert!(!canary.exists(), "something was executed");
+}
+
+#[test]
+fn a_request_goes_where_it_should_whatever_is_in_it() {
+    let canary = Path::new("/tmp/canary");
+    let client = http::client().unwrap();
+    let allow = ["good.example:80".parse().unwrap()].into();
+    let key = EffectKey("k".into());
+    for value in corpus(canary) {
+        for place in
+            ["http://good.example/{{ labels.x }}", "http://good.example/a?b={{ labels.x }}#"]
+        {
+            let (url, headers) = (render(place, &value), BTreeMap::new());
+            let body = Some(value.as_str());
+            let call =
+                Call { method: "POST", url: &url, headers: &headers, body, expect_status: &[] };
+            if let Ok((request, _)) = http::request(&client, &allow, &call, &key) {
+                assert_eq!(request.url().host_str(), Some("good.example"), "{value:?}");
+                assert_eq!(request.body().and_then(|it| it.as_bytes()), Some(value.as_bytes()));
+            }
+        }
+        let headers = [("X-Note".to_owned(), value.clone())].into();
+        let url = "http://good.example/";
+        let call = Call { method: "POST", url, headers: &headers, body: None, expect_status: &[] };
+        match http::request(&client, &allow, &call, &key) {
+            Ok((request, _)) => {
+                let header = request.headers().get("x-note").map(|it| it.as_bytes().to_vec());
+                assert_eq!(header.as_deref(), Some(value.as_bytes()), "{value:?}");
+                assert_eq!(request.headers().len(), 2);
+            }
+            Err(reason) => assert!(reason.contains("X-Note") || reason.contains("x-note")),
+        }
+        // An alert that names the host reaches nothing that is not allowed.
+        let (url, headers) = (render("http://{{ labels.x }}", &value), BTreeMap::new());
+        let call =
+            Call { method: "GET", url: &url, headers: &headers, body: None, expect_status: &[] };
+        assert!(http::request(&client, &allow, &call, &key).is_err(), "{value:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_rendered_into_an_argument_is_that_argument(value in any::<String>()) {
+        prop_assume!(!value.is_empty());
+        prop_assert_eq!(render("{{ labels.x }}", &value), value.clone());
+        let order = crate::act::launch::arguments(std::slice::from_ref(&value), &crate::domain::rules::Limits::default());
+        prop_assert_eq!(order.last(), Some(&value));
+    }
+}
