@@ -38,6 +38,7 @@ mod stored_time;
 pub mod template;
 pub mod time_interval;
 pub mod timer;
+mod turn;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub(crate) use number::numbered_id;
+pub use turn::{Accepted, Count, Refusal, Reply, Turn};
 
 use alert::Alert;
 use event::Event;
@@ -202,96 +204,6 @@ pub enum ObjectKey {
     Memory,
     /// The rules in force.
     Rules,
-}
-
-/// What one turn did.
-#[derive(Default)]
-pub struct Turn {
-    /// Deeds, to be done after the turn is durable.
-    pub effects: Vec<effect::PlannedEffect>,
-    /// Effects whose result is now known; they leave the store.
-    pub finished: Vec<effect::EffectKey>,
-    /// What to tell whoever gave the command.
-    pub reply: Option<Reply>,
-    /// New entries of timelines.
-    pub timeline: Vec<(ObjectKey, TimelineEntry)>,
-    /// What to count.
-    pub counts: Vec<Count>,
-}
-
-/// The answer to a command.
-pub type Reply = Result<Accepted, Refusal>;
-
-/// A command was carried out; which object it was about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// This one, as it is now.
-    Object(ObjectKey),
-    /// Nothing in particular.
-    Done,
-    /// It is carried out when this effect has its result.
-    AfterEffect(effect::EffectKey),
-}
-
-/// A command was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such thing.
-    #[error("{0}")]
-    NotFound(String),
-    /// It is not in a state that allows it.
-    #[error("{0}")]
-    WrongState(String),
-    /// It cannot be right.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-/// Something that a metric counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Count {
-    /// An alert's way ended so.
-    Alert(alert::Disposition),
-    /// An incident was opened or opened again.
-    IncidentOpened(incident::Priority),
-    /// An incident was acknowledged, this many seconds after it was opened.
-    IncidentAcknowledged(u64),
-    /// An incident was resolved, this many seconds after it was opened.
-    IncidentResolved(u64),
-    /// A promise was missed.
-    SlaBreached {
-        /// The policy.
-        policy: Arc<str>,
-        /// The target.
-        target: service_level::TargetKind,
-    },
-    /// An execution ended.
-    ExecutionEnded {
-        /// The runbook.
-        runbook: String,
-        /// How.
-        outcome: execution::ExecutionState,
-        /// Seconds since it was asked for.
-        seconds: u64,
-    },
-    /// A guard held a runbook back.
-    RunbookBlocked(String),
-    /// A change was told of for the first time.
-    ChangeRecorded(change::ChangeKind),
-    /// A notification was delivered.
-    NotificationDelivered,
-    /// A notification was given up.
-    NotificationDead,
-    /// A notification was held back until there was nothing to tell.
-    NotificationMuted,
-    /// A notification was not sent, because we only observe.
-    NotificationWouldSend,
-    /// A sign of life came.
-    HeartbeatPinged(heartbeat::Signal),
-    /// A record could not be applied and was set aside.
-    RecordPoisoned,
-    /// The store was damaged, and was made anew from a snapshot.
-    StoreHealed,
 }
 
 /// What one practice tells another within a turn. What crosses from the alerts' side to the
