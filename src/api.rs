@@ -13,6 +13,7 @@ mod doors;
 pub mod error;
 mod executions;
 mod explain;
+mod freezes;
 mod heartbeats;
 mod incidents;
 mod input;

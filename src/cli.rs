@@ -9,6 +9,7 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
+pub mod freeze;
 pub mod heartbeat;
 mod ids;
 pub mod import;
@@ -102,6 +103,9 @@ enum Remote {
     Silence(Noun<silence::Command>),
     /// List maintenance windows
     Maintenance(Noun<maintenance::Command>),
+    /// List freezes, make and end them
+    #[command(alias = "freezes")]
+    Freeze(Noun<freeze::Command>),
     /// List what must be heard from, pause it
     #[command(alias = "heartbeats")]
     Heartbeat(Noun<heartbeat::Command>),
@@ -225,6 +229,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Maintenance(it) => {
                 maintenance::run(&client, it.command, it.output.output).await
             }
+            Remote::Freeze(it) => freeze::run(&client, it.command, it.output.output).await,
             Remote::Heartbeat(it) => heartbeat::run(&client, it.command, it.output.output).await,
             Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
             Remote::Source(it) => source::run(&client, it.command, it.output.output).await,
@@ -367,6 +372,8 @@ mod tests {
             "watchkeeper silence preview a=b c!=d --days 7 -o json",
             "watchkeeper silence expire 1 2",
             "watchkeeper maintenance list",
+            "watchkeeper freeze add shop cart --duration 2d --allow emergency --reason sale",
+            "watchkeeper freeze add --until 2027-01-02T00:00:00Z --reason christmas",
             "watchkeeper incident list --state open,acknowledged --priority P1 --service s --limit 5",
             "watchkeeper incident list --all --server http://127.0.0.1:1 -o json",
             "watchkeeper --server http://127.0.0.1:1 incident -o json show INC-1",
@@ -425,6 +432,7 @@ mod tests {
             ("watchkeeper silence add a=b --duration 1h", 2),
             ("watchkeeper silence add a=b --duration 1y --comment c", 2),
             ("watchkeeper runbook stop-all", 2),
+            ("watchkeeper freeze add shop --reason sale", 2),
             ("watchkeeper store migrate --to postgres", 2),
             ("watchkeeper store backup", 2),
             ("watchkeeper source try a --source b --guess", 2),

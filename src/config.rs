@@ -16,6 +16,7 @@ mod duration;
 mod expression;
 mod fields;
 mod files;
+mod freeze;
 mod heartbeat;
 mod import;
 mod inhibition;

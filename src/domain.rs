@@ -12,6 +12,7 @@ pub mod effect;
 pub mod event;
 pub mod execution;
 pub mod flapping;
+pub mod freeze;
 mod gap;
 pub mod heartbeat;
 mod hold;
@@ -51,6 +52,7 @@ pub use turn::{Accepted, Count, Refusal, Reply, Turn};
 use alert::Alert;
 use event::Event;
 use execution::{Execution, ExecutionId};
+use freeze::{Freeze, FreezeId};
 use heartbeat::Heartbeat;
 use incident::{Incident, IncidentId, TimelineEntry};
 use label::{Beside, Fingerprint};
@@ -78,6 +80,8 @@ pub struct State {
     pub silences: BTreeMap<Arc<str>, Silence>,
     /// All heartbeats that the rules declare.
     pub heartbeats: BTreeMap<Arc<str>, Heartbeat>,
+    /// Freezes that people made, and for a day those that are over.
+    pub freezes: BTreeMap<FreezeId, Freeze>,
     /// Changes that may still change, or be the cause of something.
     pub change_log: change::ChangeLog,
     /// What was learned of alerts, by their name and severity.
@@ -131,6 +135,9 @@ pub struct Memory {
     /// See `incident`.
     #[serde(default)]
     pub change: u64,
+    /// See `incident`.
+    #[serde(default)]
+    pub freeze: u64,
     /// The number of the last detection run.
     #[serde(default)]
     pub detection: u64,
@@ -192,6 +199,8 @@ pub enum ObjectKey {
     Silence(Arc<str>),
     /// A change.
     Change(change::ChangeId),
+    /// A freeze.
+    Freeze(FreezeId),
     /// A notification.
     Notification(NotificationId),
     /// A heartbeat.
@@ -260,6 +269,8 @@ pub enum Closed {
     Silence(Box<Silence>),
     /// A change.
     Change(Box<change::Change>),
+    /// A freeze.
+    Freeze(Box<Freeze>),
     /// A notification.
     Notification(Box<Notification>),
     /// A heartbeat.

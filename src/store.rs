@@ -143,6 +143,8 @@ pub enum Kind {
     Heartbeat,
     /// Id: `CHG-3`.
     Change,
+    /// Id: `FRZ-2`.
+    Freeze,
     /// An account of noise. Id: `2026-11-23/rule/DiskFull`.
     Noise,
     /// What was learned of alerts of a name. Id: the name and the severity.

@@ -31,6 +31,8 @@ mod disk_full;
 mod engines;
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/freezes.rs"]
+mod freezes;
 #[path = "daemon/hands.rs"]
 mod hands;
 #[path = "daemon/heal.rs"]

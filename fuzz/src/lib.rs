@@ -277,7 +277,7 @@ pub fn read_stored_value(bytes: &[u8]) {
 }
 
 /// The kinds of objects that are loaded at a start.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::AlertPage,
     Kind::Incident,
     Kind::Execution,
@@ -287,6 +287,7 @@ const KINDS: [Kind; 9] = [
     Kind::Memory,
     Kind::Rules,
     Kind::Heartbeat,
+    Kind::Freeze,
 ];
 
 /// An open object, by a digit for its kind and its text, as a start reads it.

@@ -8,6 +8,7 @@ use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
 use crate::domain::change::{Change, ChangeId, ChangeKind, ChangeState, ReceivedChange};
 use crate::domain::event::Command;
+use crate::domain::freeze::InFreeze;
 use crate::domain::{Accepted, ObjectKey};
 use crate::store::Kind;
 use axum::Json;
@@ -36,6 +37,7 @@ pub(super) fn operations() -> Vec<Operation> {
             ("service", "only of this service"),
             ("kind", "standard, normal, emergency; several with commas"),
             ("state", "running, done, failed; several with commas"),
+            ("forbidden", "`true`: only those that began in a freeze that does not allow them"),
             ("source", "only those that this source told of"),
             ("since", "made at or after this time"),
             ("until", "made before this time"),
@@ -64,10 +66,11 @@ struct ChangeView {
     source: Arc<str>,
     received_at: Timestamp,
     updated_at: Timestamp,
+    freezes: Vec<InFreeze>,
 }
 
 fn view(change: Change) -> ChangeView {
-    let Change { id, source, received_at, updated_at, told } = change;
+    let Change { id, source, received_at, updated_at, freezes, told } = change;
     ChangeView {
         id,
         external_id: told.external_id,
@@ -83,6 +86,7 @@ fn view(change: Change) -> ChangeView {
         source,
         received_at,
         updated_at,
+        freezes,
     }
 }
 
@@ -93,6 +97,7 @@ struct ListQuery {
     kind: Option<String>,
     state: Option<String>,
     source: Option<String>,
+    forbidden: Option<bool>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     cursor: Option<String>,
@@ -114,6 +119,7 @@ async fn list(
         let time = it.told.time.unwrap_or(it.received_at);
         is(&query.service, &it.told.service)
             && is(&query.source, &it.source)
+            && query.forbidden.is_none_or(|wanted| it.is_forbidden() == wanted)
             && kinds.as_ref().is_none_or(|known| known.contains(&it.told.kind))
             && states.as_ref().is_none_or(|known| known.contains(&it.told.state))
             && query.since.is_none_or(|since| time >= since)

@@ -3,8 +3,9 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, changes, doctor, executions, explain, heartbeats, incidents, maintenance,
-    metrics, openapi, page, problems, reports, runbooks, services, silences, status, stream,
+    Context, alerts, changes, doctor, executions, explain, freezes, heartbeats, incidents,
+    maintenance, metrics, openapi, page, problems, reports, runbooks, services, silences, status,
+    stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -98,6 +99,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(incidents::operations());
     operations.extend(silences::operations());
     operations.extend(maintenance::operations());
+    operations.extend(freezes::operations());
     operations.extend(heartbeats::operations());
     operations.extend(problems::operations());
     operations.extend(changes::operations());

@@ -261,6 +261,8 @@ struct RunBody {
     incident: Option<IncidentId>,
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    emergency: bool,
 }
 
 async fn run(
@@ -269,9 +271,9 @@ async fn run(
     caller: Caller,
     Input(body): Input<RunBody>,
 ) -> Result<Json<ExecutionView>, ApiError> {
-    let RunBody { by, parameters, incident, dry_run } = body;
+    let RunBody { by, parameters, incident, dry_run, emergency } = body;
     let by = caller.by(by)?;
-    let command = Command::RunRunbook { runbook, parameters, incident, dry_run };
+    let command = Command::RunRunbook { runbook, parameters, incident, dry_run, emergency };
     match context.handle.command(by, command).await? {
         Accepted::Object(ObjectKey::Execution(id)) => {
             Ok(Json(executions::view(&executions::load(&context, id).await?)))

@@ -7,6 +7,7 @@ use crate::domain::event::CorrelationDomain;
 use crate::domain::execution::{
     Blocked, Context, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState,
 };
+use crate::domain::freeze::InFreeze;
 use crate::domain::incident::{
     Incident, IncidentId, IncidentState, Priority, Severity, Symptom, TimelineEntry,
 };
@@ -214,6 +215,7 @@ pub(super) fn change() -> Change {
         source: "github".into(),
         received_at: at(5),
         updated_at: at(6),
+        freezes: vec![InFreeze { freeze: "christmas".to_owned(), allowed: false }],
         told: ReceivedChange {
             external_id: "deployment 7".to_owned(),
             time: Some(at(4)),
@@ -289,6 +291,7 @@ pub(super) fn execution() -> Execution {
             guard: "cooldown".to_owned(),
             reason: "it ran 3 minutes ago".to_owned(),
         }),
+        is_emergency: false,
         parameters: BTreeMap::from([("unit".to_owned(), "web".to_owned())]),
         context: Context::default(),
         lock: "web".to_owned(),

@@ -22,6 +22,9 @@ pub enum Command {
         /// Only those that are running, done or failed
         #[arg(long, value_delimiter = ',', value_name = "STATE")]
         state: Vec<String>,
+        /// Only those that began in a freeze that does not allow them
+        #[arg(long)]
+        forbidden: bool,
         /// The most to list
         #[arg(long, default_value_t = 100, value_parser = super::parse_limit)]
         limit: usize,
@@ -100,9 +103,14 @@ impl New {
 /// Does it.
 pub async fn run(client: &Client, command: Command, output: Output) -> Result<()> {
     match command {
-        Command::List { service, kind, state, limit } => {
-            let asked =
-                [("service", service), ("kind", kind.join(",")), ("state", state.join(","))];
+        Command::List { service, kind, state, forbidden, limit } => {
+            let forbidden = if forbidden { "true".to_owned() } else { String::new() };
+            let asked = [
+                ("service", service),
+                ("kind", kind.join(",")),
+                ("state", state.join(",")),
+                ("forbidden", forbidden),
+            ];
             let query: Vec<_> = asked.into_iter().filter(|it| !it.1.is_empty()).collect();
             let listing = Listing { path: &["changes"], query: &query, limit };
             output::list(&client.list(&listing).await?, output, change_table)
@@ -129,11 +137,22 @@ fn change_table(listing: &Value, now: Timestamp) -> String {
             field(it, "service"),
             field(it, "version"),
             field(it, "author"),
+            freezes(it),
             field(it, "title"),
         ]
     });
-    let header = ["ID", "KIND", "STATE", "AGE", "SERVICE", "VERSION", "AUTHOR", "TITLE"];
+    let header = ["ID", "KIND", "STATE", "AGE", "SERVICE", "VERSION", "AUTHOR", "FREEZE", "TITLE"];
     output::table(&header, rows.collect())
+}
+
+/// The freezes in which a change began, with a mark for those that do not allow it.
+fn freezes(change: &Value) -> String {
+    let all = change["freezes"].as_array().into_iter().flatten();
+    let name = |it: &Value| {
+        let mark = if it["allowed"] == true { " (allowed)" } else { "!" };
+        format!("{}{mark}", field(it, "freeze"))
+    };
+    all.map(name).collect::<Vec<String>>().join(", ")
 }
 
 fn change_card(change: &Value, now: Timestamp) -> String {
@@ -148,6 +167,7 @@ fn change_card(change: &Value, now: Timestamp) -> String {
         ("author", of("author")),
         ("made", time_and_age(change, "time", now)),
         ("told", time_and_age(change, "received_at", now)),
+        ("in freezes", freezes(change)),
         ("source", of("source")),
         ("external id", of("external_id")),
         ("link", of("link")),

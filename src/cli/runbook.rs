@@ -98,6 +98,9 @@ pub struct RunArguments {
     /// The incident that it is for
     #[arg(long, value_name = "ID", value_parser = super::parse_incident)]
     incident: Option<String>,
+    /// It is an emergency: a freeze that allows emergency changes lets it go
+    #[arg(long)]
+    emergency: bool,
     #[command(flatten)]
     by: By,
 }
@@ -210,6 +213,7 @@ async fn start(client: &Client, arguments: &RunArguments, dry_run: bool) -> Resu
         "parameters": parameters,
         "incident": arguments.incident,
         "dry_run": dry_run,
+        "emergency": arguments.emergency,
     });
     client.post(&["runbooks", &arguments.name, "run"], body).await
 }

@@ -147,6 +147,7 @@ impl Witness for Seen {
             Closed::Execution(it) => drop(self.closed_executions.insert(it.id, *it)),
             Closed::Silence(_)
             | Closed::Change(_)
+            | Closed::Freeze(_)
             | Closed::Notification(_)
             | Closed::Noise(_)
             | Closed::Heartbeat(_) => {}

@@ -7,8 +7,8 @@ use super::reader::{Reader, Source};
 use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
-    Checked, catalog, correlation, detection, heartbeat, inhibition, maintenance, notification,
-    runbook, service_level, silence, source, step, time_interval, topology,
+    Checked, catalog, correlation, detection, freeze, heartbeat, inhibition, maintenance,
+    notification, runbook, service_level, silence, source, step, time_interval, topology,
 };
 use crate::domain::rules::{Mode, RuleSet};
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 14] = [
+pub(super) const LISTS: [&str; 15] = [
     "time_intervals",
     "correlations",
     "priorities",
@@ -25,6 +25,7 @@ pub(super) const LISTS: [&str; 14] = [
     "inhibitions",
     "silences",
     "maintenance",
+    "freezes",
     "receivers",
     "routes",
     "runbooks",
@@ -33,8 +34,8 @@ pub(super) const LISTS: [&str; 14] = [
     "heartbeats",
     "tests",
 ];
-/// The lists that a later version will know.
-const LATER: [&str; 2] = ["freezes", "slos"];
+/// A list that a later version will know.
+const LATER: &str = "slos";
 
 /// What the files say.
 #[derive(Default)]
@@ -72,6 +73,8 @@ pub(super) fn collect(files: Files, surroundings: &Surroundings<'_>) -> Checked<
     }
     if !reader.has_error() {
         topology::warn_without_catalog(&mut reader, &collected.rules);
+        let RuleSet { freezes, catalog, .. } = &collected.rules;
+        freeze::warn_of_unknown_items(&mut reader, freezes, catalog);
         warn_of_unreached(&mut reader, &collected.rules);
     }
     if let Some(http_allow) = surroundings.http_allow {
@@ -154,13 +157,11 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
         collected.tests.push(rule_test(reader, node)?);
         Some(())
     });
-    for name in LATER {
-        fields.later(reader, name);
-    }
+    fields.later(reader, LATER);
     fields.finish(reader);
 }
 
-/// Reads what holds alerts back.
+/// Reads what holds alerts, or changes, back.
 fn read_suppression(reader: &mut Reader<'_>, fields: &mut Fields<'_>, rules: &mut RuleSet) {
     each(reader, fields, "time_intervals", |reader, node| {
         rules.time_intervals.push(time_interval::time_intervals(reader, node)?);
@@ -176,6 +177,10 @@ fn read_suppression(reader: &mut Reader<'_>, fields: &mut Fields<'_>, rules: &mu
     });
     each(reader, fields, "maintenance", |reader, node| {
         rules.maintenance.push(maintenance::maintenance(reader, node)?);
+        Some(())
+    });
+    each(reader, fields, "freezes", |reader, node| {
+        rules.freezes.push(freeze::freeze(reader, node)?);
         Some(())
     });
 }

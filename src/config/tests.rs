@@ -203,8 +203,8 @@ fn what_is_wrong_is_found_with_its_place() {
             "tests: [{name: a, input: [{at: 1s}], expect: [{at: 1s, incidents: []}]}]\n",
             "WK0104 1:27",
         ),
-        ("freezes: [{}]\n", "WK0107 1:1"),
-        ("freezes: x\n", "WK0107 1:1"),
+        ("slos: [{}]\n", "WK0107 1:1"),
+        ("slos: x\n", "WK0107 1:1"),
         ("apiVersion: openslo/v1\nkind: SLO\n", "WK0107 1:1"),
         ("kind: SLO\napiVersion: openslo/v1\n", "WK0107 2:1"),
     ];
@@ -303,7 +303,7 @@ fn one_error_does_not_hide_the_next() {
             "rules/a.yaml",
             "correlations:\n- {name: x, matchres: []}\n- {name: y, window: {gap: 1}}\n",
         ),
-        ("rules/b.yaml", "runbooks:\n- {name: r}\nfreezes: x\nsilences: [{x: [\n"),
+        ("rules/b.yaml", "runbooks:\n- {name: r}\nslos: x\nsilences: [{x: [\n"),
         ("rules/c.yaml", "correlations: [{name: x}]\nroutes: [{on: [opened], receiver: q}]\n"),
     ];
     let checked = rules_from_texts(&texts, Mode::Act);

@@ -202,6 +202,7 @@ pub(super) fn resolve(rules: &mut RuleSet) {
         fill(&mut it.active_time_intervals);
     });
     rules.maintenance.iter_mut().for_each(|it| fill(&mut it.time_intervals));
+    rules.freezes.iter_mut().for_each(|it| fill(&mut it.terms.time_intervals));
 }
 
 #[cfg(test)]

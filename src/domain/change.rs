@@ -1,6 +1,7 @@
 //! Changes: what was altered in production, by whom and when, as whoever altered it tells.
 
 use super::event::ChangeBatch;
+use super::freeze::InFreeze;
 use super::incident::TimelineEntry;
 use super::timer::TimerKey;
 use super::{Closed, Count, ObjectKey, State, later};
@@ -118,9 +119,19 @@ pub struct Change {
     pub received_at: Timestamp,
     /// When something about it last changed.
     pub updated_at: Timestamp,
+    /// The freezes in which it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<InFreeze>,
     /// What was told; its time is always there.
     #[serde(flatten)]
     pub told: ReceivedChange,
+}
+
+impl Change {
+    /// Whether it began in a freeze that does not allow its kind.
+    pub fn is_forbidden(&self) -> bool {
+        self.freezes.iter().any(|it| !it.allowed)
+    }
 }
 
 /// The changes that may still change, or be the cause of what happens now.
@@ -210,8 +221,11 @@ impl State {
         self.turn.counts.push(Count::ChangeRecorded(told.kind));
         let text = format!("{} told of it: it is {}", source, told.state.as_str());
         self.log(ObjectKey::Change(id), TimelineEntry::new(now, "recorded", "", text));
-        let change = Change { id, source: source.clone(), received_at: now, updated_at: now, told };
+        let freezes = Vec::new();
+        let source = source.clone();
+        let change = Change { id, source, received_at: now, updated_at: now, freezes, told };
         self.change_log.put(change);
+        self.mark_freezes(now, id);
         self.touch(now, ObjectKey::Change(id));
         self.change_may_be_cause(told_at);
         if self.change_log.open.len() > KEPT_MAX
@@ -257,7 +271,30 @@ impl State {
         change.updated_at = now;
         let text = format!("it is {}", change.told.state.as_str());
         self.log(ObjectKey::Change(id), TimelineEntry::new(now, "updated", "", text));
+        self.mark_freezes(now, id);
         self.touch(now, ObjectKey::Change(id));
+    }
+
+    /// Marks a change with the freezes in which it began.
+    fn mark_freezes(&mut self, now: Timestamp, id: ChangeId) {
+        let Some(change) = self.change_log.open.get(&id) else { return };
+        let freezes = self.freezes_of_change(&change.source, &change.told);
+        let Some(change) = self.change_log.open.get_mut(&id) else { return };
+        if change.freezes == freezes {
+            return;
+        }
+        let kind = change.told.kind;
+        let was_forbidden = change.is_forbidden();
+        change.freezes = freezes;
+        if change.is_forbidden() && !was_forbidden {
+            self.turn.counts.push(Count::ChangeInFreeze(kind));
+        }
+        let entries: Vec<TimelineEntry> = (change.freezes.iter())
+            .map(|it| TimelineEntry::new(now, "in_freeze", "", it.text(kind)))
+            .collect();
+        for entry in entries {
+            self.log(ObjectKey::Change(id), entry);
+        }
     }
 
     /// When a change need not be at hand any more.

@@ -40,8 +40,11 @@ impl State {
                 let id = self.receive_change(now, source, change);
                 Ok(Accepted::Object(ObjectKey::Change(id)))
             }
-            Command::RunRunbook { runbook, parameters, incident, dry_run } => {
-                self.run_runbook(now, by, (runbook, *incident, *dry_run), parameters)
+            Command::AddFreeze { terms } => self.add_freeze(now, by, terms),
+            Command::EndFreeze { freeze } => self.end_freeze(now, by, freeze),
+            Command::RunRunbook { runbook, parameters, incident, dry_run, emergency } => {
+                let order = (runbook.as_str(), *incident, *dry_run, *emergency);
+                self.run_runbook(now, by, order, parameters)
             }
             Command::ApproveExecution { execution } => self.approve(now, by, *execution),
             Command::DenyExecution { execution, reason } => self.deny(now, by, *execution, reason),

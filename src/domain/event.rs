@@ -2,6 +2,7 @@
 
 use super::change::{ChangeId, ReceivedChange};
 use super::execution::ExecutionId;
+use super::freeze::FreezeTerms;
 use super::heartbeat::HeartbeatPing;
 use super::incident::IncidentId;
 use super::label::{Fingerprint, Labels};
@@ -304,6 +305,16 @@ pub enum Command {
         /// What was changed.
         change: Box<ReceivedChange>,
     },
+    /// Nothing may be changed for a time.
+    AddFreeze {
+        /// When, and for what.
+        terms: Box<FreezeTerms>,
+    },
+    /// Ends a freeze that somebody made.
+    EndFreeze {
+        /// Its number.
+        freeze: String,
+    },
     /// Starts a runbook.
     RunRunbook {
         /// Its name.
@@ -314,6 +325,9 @@ pub enum Command {
         incident: Option<IncidentId>,
         /// Only show what would be done.
         dry_run: bool,
+        /// It is an emergency: it counts as an emergency change, not as a standard one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        emergency: bool,
     },
     /// A person's yes to a proposed or waiting execution.
     ApproveExecution {

@@ -113,8 +113,8 @@ impl ExecutionState {
 /// What held an execution back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
-    /// Which guard: `stopped`, `lock`, `by_hand`, `breaker`, `cooldown`, `max_runs`, `at_once`,
-    /// `parameter`, `template`, `incident_closed`.
+    /// Which guard: `stopped`, `freeze`, `lock`, `by_hand`, `breaker`, `cooldown`, `max_runs`,
+    /// `at_once`, `parameter`, `template`, `incident_closed`.
     pub guard: String,
     /// Why, in a sentence.
     pub reason: String,
@@ -232,6 +232,9 @@ pub struct Execution {
     pub state: ExecutionState,
     /// What held it back.
     pub blocked_by: Option<Blocked>,
+    /// A person ordered it in an emergency.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_emergency: bool,
     /// Values of the parameters.
     pub parameters: BTreeMap<String, String>,
     /// What the templates of the steps may use besides the parameters: labels, annotations and

@@ -5,6 +5,7 @@ use super::change::Change;
 use super::correlation::Experience;
 use super::event::{AlertBatch, Healing};
 use super::execution::Execution;
+use super::freeze::Freeze;
 use super::heartbeat::Heartbeat;
 use super::incident::Incident;
 use super::noise;
@@ -36,6 +37,8 @@ pub enum Stored {
     Silence(Box<Silence>),
     /// A change.
     Change(Box<Change>),
+    /// A freeze.
+    Freeze(Box<Freeze>),
     /// A notification.
     Notification(Box<Notification>),
     /// A heartbeat.
@@ -82,6 +85,7 @@ impl State {
             Stored::Silence(_) if planted::is(Bug::SilenceIgnoredAfterRestart) => {}
             Stored::Silence(it) => drop(self.silences.insert(it.id.clone(), *it)),
             Stored::Change(it) => self.change_log.put(*it),
+            Stored::Freeze(it) => drop(self.freezes.insert(it.id, *it)),
             Stored::Notification(it) => drop(self.notifications.insert(it.id, *it)),
             Stored::Heartbeat(it) => drop(self.heartbeats.insert(it.name.clone(), *it)),
             Stored::Noise(it) => self.noise.put(*it),
@@ -103,6 +107,7 @@ impl State {
             &mut memory.problem,
             &mut memory.notification,
             &mut memory.change,
+            &mut memory.freeze,
             &mut memory.detection,
         ] {
             *last = last.saturating_add(NUMBERS_LEFT_OUT);

@@ -15,6 +15,7 @@ mod suppression;
 pub use suppression::{Inhibition, MaintenanceRule, SilenceRule};
 
 use super::flapping::FlappingRule;
+use super::freeze::FreezeRule;
 use super::heartbeat::HeartbeatRule;
 use super::item::Catalog;
 use super::matcher::Matchers;
@@ -91,6 +92,9 @@ pub struct RuleSet {
     /// When alerts are expected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maintenance: Vec<MaintenanceRule>,
+    /// When nothing may be changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<FreezeRule>,
     /// Webhooks that files declare.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,

@@ -3,6 +3,7 @@
 use super::alert::AlertState;
 use super::change::ChangeId;
 use super::execution::{ExecutionId, ExecutionState};
+use super::freeze::FreezeId;
 use super::incident::{IncidentId, IncidentState};
 use super::label::Fingerprint;
 use super::notification::{NotificationId, NotificationState};
@@ -24,6 +25,7 @@ pub(super) enum TimerKey {
     Notification(NotificationId),
     Heartbeat(Arc<str>),
     Change(ChangeId),
+    Freeze(FreezeId),
     Detection(String),
 }
 
@@ -86,6 +88,7 @@ impl State {
                 TimerKey::Notification(id) => self.notification_due(now, *id),
                 TimerKey::Heartbeat(name) => self.heartbeat_due(now, name),
                 TimerKey::Change(id) => self.close_change(now, *id),
+                TimerKey::Freeze(id) => self.close_freeze(now, *id),
                 TimerKey::Detection(name) => self.detection_due(now, name),
             }
             self.set_timer(now, key);
@@ -109,6 +112,7 @@ impl State {
             ObjectKey::Notification(id) => Some(TimerKey::Notification(*id)),
             ObjectKey::Heartbeat(name) => Some(TimerKey::Heartbeat(name.clone())),
             ObjectKey::Change(id) => Some(TimerKey::Change(*id)),
+            ObjectKey::Freeze(id) => Some(TimerKey::Freeze(*id)),
             ObjectKey::Alert(_)
             | ObjectKey::Problem(_)
             | ObjectKey::Noise(_)
@@ -129,6 +133,7 @@ impl State {
             .chain(self.executions.keys().map(|it| TimerKey::Execution(*it)))
             .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
             .chain(self.change_log.open.keys().map(|it| TimerKey::Change(*it)))
+            .chain(self.freezes.keys().map(|it| TimerKey::Freeze(*it)))
             .chain(self.silences.keys().map(|it| TimerKey::Silence(it.clone())))
             .chain(self.heartbeat_timers())
             .chain(self.rule_timers());
@@ -176,6 +181,7 @@ impl State {
                 .and_then(|it| it.retry_at),
             TimerKey::Heartbeat(name) => self.heartbeat_wants(now, name),
             TimerKey::Change(id) => self.change_wants(*id),
+            TimerKey::Freeze(id) => self.freeze_wants(*id),
             TimerKey::Detection(name) => self.detection_wants(now, name),
         }
     }

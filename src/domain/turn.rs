@@ -78,6 +78,8 @@ pub enum Count {
     RunbookBlocked(String),
     /// A change was told of for the first time.
     ChangeRecorded(change::ChangeKind),
+    /// A change began in a freeze that does not allow its kind.
+    ChangeInFreeze(change::ChangeKind),
     /// A notification was delivered.
     NotificationDelivered,
     /// A notification was given up.

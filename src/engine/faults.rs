@@ -207,6 +207,7 @@ async fn run(handle: &Handle, runbook: &str, incident: u64) {
         parameters: BTreeMap::new(),
         incident: Some(IncidentId(incident)),
         dry_run: false,
+        emergency: false,
     };
     handle.command("ann".to_owned(), command).await.unwrap();
 }

@@ -282,6 +282,7 @@ impl World {
                 parameters: BTreeMap::new(),
                 incident: incident.map(|it| self.incident(it)),
                 dry_run: false,
+                emergency: false,
             }),
             Act::Stop(true) => self.command(Command::StopRunbooks { reason: String::new() }),
             Act::Stop(false) => self.command(Command::ResumeRunbooks),

@@ -1,7 +1,9 @@
 //! The one list of metric names: what is counted, and what is looked up when it is asked for.
 
+mod changes;
 mod suppression;
 
+use changes::Changes;
 pub use suppression::Silences;
 
 use super::Gauges;
@@ -54,7 +56,7 @@ struct Inner {
     executions: IntCounterVec,
     runbook_blocked: IntCounterVec,
     notifications: IntCounterVec,
-    changes: IntCounterVec,
+    changes: Changes,
     heard: Heard,
     effects_dead: IntGauge,
     records_set_aside: IntCounter,
@@ -138,7 +140,8 @@ impl Metrics {
                 let guard = inner.bounded("guard", guard);
                 inner.runbook_blocked.with_label_values(&[guard]).inc();
             }
-            Count::ChangeRecorded(kind) => inner.changes.with_label_values(&[kind.as_str()]).inc(),
+            Count::ChangeRecorded(kind) => inner.changes.told(*kind),
+            Count::ChangeInFreeze(kind) => inner.changes.in_freeze(*kind),
             Count::NotificationDelivered => {
                 inner.notifications.with_label_values(&["delivered"]).inc();
             }
@@ -274,11 +277,7 @@ impl Inner {
                 &["outcome"],
             ),
             heard: Heard::new(&registry),
-            changes: counter(
-                "watchkeeper_changes_total",
-                "Changes that were told of, each once",
-                &["kind"],
-            ),
+            changes: Changes::new(&registry),
             records_set_aside: plain(
                 "watchkeeper_records_set_aside_total",
                 "Records of the log that could not be decided about",

@@ -8,7 +8,7 @@ use watchkeeper::store::{Kind, Object, Options, Scope, Store, sled};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::AlertPage,
     Kind::Alert,
     Kind::Incident,
@@ -18,6 +18,7 @@ const KINDS: [Kind; 12] = [
     Kind::Notification,
     Kind::Heartbeat,
     Kind::Change,
+    Kind::Freeze,
     Kind::Noise,
     Kind::Memory,
     Kind::Rules,

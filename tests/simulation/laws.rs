@@ -61,6 +61,7 @@ fn check_counts(state: &State, disk: &Contents) -> Verdict {
         (Kind::Notification, state.notifications.len()),
         (Kind::Heartbeat, state.heartbeats.len()),
         (Kind::Change, state.change_log.open.len()),
+        (Kind::Freeze, state.freezes.len()),
         (Kind::Noise, state.noise.keys().len()),
     ] {
         let stored = disk.open_count(kind);

@@ -90,6 +90,7 @@ fn on_runbook(state: &State, random: &mut Random) -> Option<Command> {
             parameters: BTreeMap::new(),
             incident: incident(state, random).filter(|_| random.chance(700)),
             dry_run: random.chance(100),
+            emergency: random.chance(300),
         },
     })
 }

@@ -181,7 +181,8 @@ pub(super) fn execution(execution: &Execution) -> Explanation {
     let asked = if execution.requested_by.is_empty() {
         "a trigger asked for it".to_owned()
     } else {
-        format!("{} asked for it", execution.requested_by)
+        let how = if execution.is_emergency { " in an emergency" } else { "" };
+        format!("{} asked for it{how}", execution.requested_by)
     };
     let requested = Stage::new("requested", asked)
         .rule(&execution.runbook.rule)
@@ -269,6 +270,9 @@ pub(super) fn change(change: &Change) -> Explanation {
     ];
     for (kind, text) in facts.into_iter().filter(|it| !it.1.is_empty()) {
         stage = stage.evidence(kind, DECISIVE, text.clone());
+    }
+    for it in &change.freezes {
+        stage = stage.evidence("freeze", DECISIVE, it.text(told.kind));
     }
     let stages = vec![received, stage];
     Explanation { id: change.id.to_string(), stages, alternative: None, left_out: Vec::new() }

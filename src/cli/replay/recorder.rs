@@ -253,6 +253,7 @@ impl Witness for Recorder {
             }
             Closed::Silence(_)
             | Closed::Change(_)
+            | Closed::Freeze(_)
             | Closed::Notification(_)
             | Closed::Noise(_)
             | Closed::Heartbeat(_) => {}

@@ -71,8 +71,13 @@ pub(super) fn order(reader: &mut Reader<'_>, kind: &str, node: &Node) -> Option<
     match kind {
         "run" => {
             reader.refer(RUNBOOK, &text, node.place);
-            let (parameters, incident, dry_run) = (BTreeMap::new(), None, false);
-            Some(Command::RunRunbook { runbook: text, parameters, incident, dry_run })
+            Some(Command::RunRunbook {
+                runbook: text,
+                parameters: BTreeMap::new(),
+                incident: None,
+                dry_run: false,
+                emergency: false,
+            })
         }
         "approve" => match text.parse() {
             Ok(execution) => Some(Command::ApproveExecution { execution }),

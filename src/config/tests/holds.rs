@@ -8,6 +8,8 @@ fn what_is_wrong_with_a_hold_is_found_with_its_place() {
         |text: &str| format!("time_intervals:\n  - {{name: a, time_intervals: [{{{text}}}]}}\n");
     let window =
         |text: &str| format!("maintenance:\n  - {{name: a, owner: o, reason: r, {text}}}\n");
+    let freeze = |text: &str| format!("freezes:\n  - {{name: a, {text}}}\n");
+    let time = "starts_at: 2099-01-01T00:00:00Z, ends_at: 2099-01-02T00:00:00Z";
     let inhibition =
         |text: &str| format!("inhibitions:\n  - {{name: a, source_matchers: ['a=b'], {text}}}\n");
     let cases: [(&str, &str); _] = [
@@ -28,6 +30,25 @@ fn what_is_wrong_with_a_hold_is_found_with_its_place() {
             ),
             "WK0114 2:97",
         ),
+        (&freeze(time), ""),
+        (&freeze("items: [x]"), "WK0104 2:5"),
+        (&freeze("starts_at: 2099-01-01T00:00:00Z, time_intervals: [x]"), "WK0110 2:65"),
+        (&freeze("starts_at: 2099-01-01T00:00, ends_at: 2099-01-02T00:00:00Z"), "WK0114 2:26"),
+        (
+            &freeze(
+                "time_zone: Nowhere, starts_at: 2099-01-01T00:00, ends_at: 2099-01-02T00:00:00Z",
+            ),
+            "WK0118 2:26",
+        ),
+        (
+            &freeze("starts_at: 2099-01-02T00:00:00Z, ends_at: 2099-01-02T01:00:00+02:00"),
+            "WK0114 2:57",
+        ),
+        (&freeze("starts_at: 2001-01-01T00:00:00Z, ends_at: 2001-01-02T00:00:00Z"), "WK0201 2:57"),
+        (&freeze(&format!("{time}, items: []")), "WK0106 2:86"),
+        (&freeze(&format!("{time}, allow: [emergancy]")), "WK0106 2:87"),
+        (&freeze(&format!("{time}, matchers: [x]")), "WK0111 2:90"),
+        (&freeze(&format!("{time}, item: [x]")), "WK0103 2:79"),
         (&inhibition("target_matchers: []"), "WK0106 2:58"),
         (&inhibition("equal: [a]"), "WK0104 2:5"),
         (&inhibition("target_matchers: ['c=d'], equal: {a: x, b: x}"), "WK0106 2:74"),

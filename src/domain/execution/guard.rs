@@ -13,8 +13,9 @@ use jiff::Timestamp;
 type Guard = fn(&State, Timestamp, &Execution) -> Option<String>;
 
 /// All guards, by name, in the order in which they are asked.
-const GUARDS: [(&str, Guard); 7] = [
+const GUARDS: [(&str, Guard); 8] = [
     ("stopped", State::stop_holds),
+    ("freeze", State::freeze_that_holds),
     ("lock", State::lock_holds),
     ("by_hand", State::work_by_hand_holds),
     ("breaker", State::breaker_holds),

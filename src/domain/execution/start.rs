@@ -20,6 +20,7 @@ struct Wish<'a> {
     incident: Option<IncidentId>,
     given: &'a BTreeMap<String, String>,
     by: &'a str,
+    is_emergency: bool,
 }
 
 impl State {
@@ -44,7 +45,14 @@ impl State {
         }
         let mode = if rules.mode == Mode::Observe { RunbookMode::Shadow } else { runbook.mode };
         let given = BTreeMap::new();
-        let wish = Wish { runbook, mode, incident: Some(incident), given: &given, by: "" };
+        let wish = Wish {
+            runbook,
+            mode,
+            incident: Some(incident),
+            given: &given,
+            by: "",
+            is_emergency: false,
+        };
         self.make_execution(now, &wish);
     }
 
@@ -65,7 +73,14 @@ impl State {
         let given = BTreeMap::new();
         self.make_execution(
             now,
-            &Wish { runbook, mode, incident: Some(incident), given: &given, by },
+            &Wish {
+                runbook,
+                mode,
+                incident: Some(incident),
+                given: &given,
+                by,
+                is_emergency: false,
+            },
         );
     }
 
@@ -81,10 +96,10 @@ impl State {
         &mut self,
         now: Timestamp,
         by: &str,
-        order: (&str, Option<IncidentId>, bool),
+        order: (&str, Option<IncidentId>, bool, bool),
         given: &BTreeMap<String, String>,
     ) -> Reply {
-        let (name, incident, dry_run) = order;
+        let (name, incident, dry_run, is_emergency) = order;
         let rules = self.rules.clone();
         let runbook = rules
             .runbook(name)
@@ -98,7 +113,8 @@ impl State {
         }
         let only_look = dry_run || rules.mode == Mode::Observe;
         let mode = if only_look { RunbookMode::Shadow } else { RunbookMode::Auto };
-        let id = self.make_execution(now, &Wish { runbook, mode, incident, given, by });
+        let wish = Wish { runbook, mode, incident, given, by, is_emergency };
+        let id = self.make_execution(now, &wish);
         Ok(Accepted::Object(ObjectKey::Execution(id)))
     }
 
@@ -116,6 +132,7 @@ impl State {
             incident: wish.incident,
             state: ExecutionState::Proposed,
             blocked_by: None,
+            is_emergency: wish.is_emergency,
             parameters: BTreeMap::new(),
             context,
             lock: wish.runbook.rule.name.clone(),

@@ -99,6 +99,7 @@ impl World {
                 parameters: BTreeMap::new(),
                 incident: None,
                 dry_run: false,
+                emergency: false,
             },
         });
         assert!(matches!(turn.reply, Some(Ok(Accepted::Object(_)))), "{:?}", turn.reply);

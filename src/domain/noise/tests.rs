@@ -279,6 +279,7 @@ fn accounts_come_back_from_the_store_and_a_new_day_closes_them() {
         | Closed::Execution(_)
         | Closed::Silence(_)
         | Closed::Change(_)
+        | Closed::Freeze(_)
         | Closed::Notification(_)
         | Closed::Heartbeat(_) => None,
     });

@@ -61,6 +61,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             targets: BTreeMap::from([(1, targets(60)), (2, targets(120)), (3, targets(300))]),
         }],
         silences: file_silences(variant),
+        freezes: Vec::new(),
         receivers: vec![Receiver {
             rule: rule("hook", variant),
             webhook_url: SecretText::Text("http://localhost/".to_owned()),

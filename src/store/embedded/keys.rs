@@ -225,6 +225,7 @@ fn byte_of_kind(kind: Kind) -> u8 {
         Kind::Change => 10,
         Kind::Noise => 17,
         Kind::Experience => 18,
+        Kind::Freeze => 19,
     }
 }
 
@@ -243,6 +244,7 @@ fn kind_of_byte(byte: u8) -> Option<Kind> {
         10 => Kind::Change,
         17 => Kind::Noise,
         18 => Kind::Experience,
+        19 => Kind::Freeze,
         _ => return None,
     })
 }
