@@ -16,6 +16,7 @@ pub mod freeze;
 mod gap;
 pub mod heartbeat;
 mod hold;
+pub mod impact;
 pub mod incident;
 mod inhibition;
 pub mod item;

@@ -8,9 +8,11 @@ use crate::domain::execution::{
     Blocked, Context, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState,
 };
 use crate::domain::freeze::InFreeze;
+use crate::domain::impact::{Impacted, ImpactedItem};
 use crate::domain::incident::{
     Incident, IncidentId, IncidentState, Priority, Severity, Symptom, TimelineEntry,
 };
+use crate::domain::item::ItemKind;
 use crate::domain::label::Labels;
 use crate::domain::notification::{Notification, NotificationId, NotificationState};
 use crate::domain::problem::{
@@ -107,6 +109,19 @@ pub(super) fn incident() -> Incident {
         symptoms: Vec::new(),
         root_causes: Vec::new(),
         suspect_changes: Vec::new(),
+        impacted: Some(Box::new(Impacted {
+            count: 6,
+            items: vec![ImpactedItem {
+                item: "web".to_owned(),
+                kind: ItemKind::Component,
+                hops: 1,
+                path: vec!["shop".to_owned(), "web".to_owned()],
+                owner: Some("ada".to_owned()),
+                tier: Some(2),
+            }],
+            is_in_use: true,
+            ..Impacted::default()
+        })),
         sla: vec![SlaClock {
             policy: "gold".into(),
             target: TargetKind::Resolve,

@@ -69,6 +69,7 @@ struct ServiceView {
     owner: Option<String>,
     system: Option<String>,
     lifecycle: Option<String>,
+    tier: Option<u8>,
     zone: Option<String>,
     labels: Labels,
     learned: bool,
@@ -179,6 +180,7 @@ impl Looked {
             owner: item.owner,
             system: item.system,
             lifecycle: item.lifecycle,
+            tier: item.tier,
             labels: item.labels,
             learned: item.learned,
         })

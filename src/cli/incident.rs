@@ -270,9 +270,32 @@ fn incident_card(incident: &Value, now: Timestamp) -> String {
         })
         .collect();
     out.push_str(&section("service level", &clocks));
+    out.push_str(&section("may suffer", &impacted(&incident["impacted"])));
     out.push_str(&section("alerts", &alerts(incident)));
     out.push_str(&section("timeline", &timeline(incident)));
     out
+}
+
+/// What needs what is in trouble, what matters most first.
+fn impacted(impacted: &Value) -> Vec<String> {
+    let shown = entries(impacted, "items");
+    let mut lines: Vec<String> = shown
+        .iter()
+        .map(|it| {
+            let (tier, owner) = (field(it, "tier"), field(it, "owner"));
+            let tier = if tier.is_empty() { tier } else { format!("tier {tier}") };
+            let told: Vec<String> = [field(it, "kind"), tier, owner].into();
+            let told: Vec<String> = told.into_iter().filter(|it| !it.is_empty()).collect();
+            let path: Vec<String> = entries(it, "path").iter().rev().skip(1).map(text).collect();
+            format!("{} ({})  needs {}", field(it, "item"), told.join(", "), path.join(" > "))
+        })
+        .collect();
+    let all = impacted.get("count").and_then(Value::as_u64).unwrap_or_default();
+    let more = usize::try_from(all).unwrap_or_default().saturating_sub(shown.len());
+    lines.extend((more > 0).then(|| format!("and {more} more")));
+    let systems = field(impacted, "systems");
+    lines.extend((!systems.is_empty()).then(|| format!("systems: {systems}")));
+    lines
 }
 
 /// The rule that opened an incident, and where it stands.
@@ -345,6 +368,8 @@ mod tests {
             ],
             "timeline": [{"at": "2026-01-01T00:08:00Z", "kind": "opened", "text": "opened"}],
             "why": "no open incident had the same rule and group",
+            "impacted": {"count": 3, "systems": ["shop"], "items": [{"item": "site", "tier": 1,
+                "kind": "component", "owner": null, "path": ["web", "cart", "site"]}]},
         })
     }
 
@@ -379,6 +404,7 @@ mod tests {
             "opened        2026-01-01T00:08:00Z (2m ago)",
             "service level",
             "  00ff  firing   Down",
+            "  site (component, tier 1)  needs cart > web\n  and 2 more\n  systems: shop\n",
             "  2026-01-01T00:08:00Z  opened\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");

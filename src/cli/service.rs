@@ -118,6 +118,7 @@ fn service_card(service: &Value, _: Timestamp) -> String {
         ("owner", of("owner")),
         ("system", of("system")),
         ("lifecycle", of("lifecycle")),
+        ("tier", of("tier")),
         ("zone", of("zone")),
         ("labels", of("labels")),
         ("firing", firing(service)),

@@ -159,10 +159,42 @@ fn item(reader: &mut Reader<'_>, document: &Node, kind: ItemKind, name: (Place, 
         owner: within("spec", "owner").map(|it| plain_owner(&it)),
         system: within("spec", "system"),
         lifecycle: within("spec", "lifecycle"),
+        tier: tier(document),
         labels: Labels::from_pairs(labels),
         matchers: matchers.map(|it| matcher_sets(reader, it)).unwrap_or_default(),
         rule: reader.rule_ref(name.to_owned(), place),
         learned: false,
+    }
+}
+
+/// How much an item matters, as people write it beside Backstage's own fields: a label, an annotation or a
+/// field of `spec` whose name, after a prefix, is `tier` or `criticality`.
+fn tier(document: &Node) -> Option<u8> {
+    let metadata = field(document, "metadata");
+    let annotations = metadata.and_then(|it| field(it, "annotations"));
+    let labels = metadata.and_then(|it| field(it, "labels"));
+    let parts = [annotations, labels, field(document, "spec")].into_iter().flatten();
+    parts.flat_map(Node::entries).find_map(|(key, value)| {
+        let name = key.text.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        let is_tier = matches!(&*name, "tier" | "criticality" | "business-criticality");
+        read_tier(text(value).filter(|_| is_tier)?)
+    })
+}
+
+/// `1`, `tier-1`, `Tier 1`, `tier_1`, `T1`, or a word.
+fn read_tier(text: &str) -> Option<u8> {
+    let word = text.trim().to_ascii_lowercase();
+    let digits = word.trim_start_matches(|it: char| !it.is_ascii_digit());
+    let before = word.strip_suffix(digits)?.trim_end_matches(['-', '_', ' ']);
+    match (before, digits.parse::<u8>()) {
+        ("" | "tier" | "t", Ok(number)) => Some(number),
+        _ => match &*word {
+            "critical" | "mission-critical" | "business-critical" | "platinum" => Some(1),
+            "high" | "important" | "gold" => Some(2),
+            "medium" | "moderate" | "silver" => Some(3),
+            "low" | "bronze" => Some(4),
+            _ => None,
+        },
     }
 }
 
@@ -299,6 +331,7 @@ kind: Component
 metadata:
   name: Web
   annotations:
+    opslevel.com/tier: tier_1
     watchkeeper.dev/matchers: |
       site="shop", env="prod"
       vhost=~"shop\\..*"
@@ -339,12 +372,12 @@ spec:
         assert_eq!(
             findings,
             [
-                (18, "WK0205"),
-                (18, "WK0204"),
-                (18, "WK0204"),
-                (33, "WK0205"),
-                (35, "WK0206"),
-                (37, "WK0206")
+                (19, "WK0205"),
+                (19, "WK0204"),
+                (19, "WK0204"),
+                (34, "WK0205"),
+                (36, "WK0206"),
+                (38, "WK0206")
             ]
         );
         let hint = checked.findings[2].hint.as_deref().unwrap();
@@ -372,8 +405,28 @@ spec:
         assert_eq!(catalog.zone(cart), Some("a"));
         let item = catalog.item(web).unwrap();
         assert_eq!((item.owner.as_deref(), item.matchers.len()), (Some("shop"), 2));
+        assert_eq!(item.tier, Some(1));
         assert_eq!((item.rule.file.as_str(), item.rule.line), ("c.yaml", 5));
         assert_eq!(catalog.item(cart).unwrap().owner.as_deref(), Some("user:jane"));
+    }
+
+    #[test]
+    fn tiers_are_read_as_people_write_them() {
+        for (text, tier) in [
+            ("1", Some(1)),
+            ("tier-2", Some(2)),
+            ("Tier 0", Some(0)),
+            ("T3", Some(3)),
+            ("Mission-Critical", Some(1)),
+            ("low", Some(4)),
+            ("frontend", None),
+            ("tier", None),
+            ("v2", None),
+            ("1000", None),
+            ("", None),
+        ] {
+            assert_eq!(read_tier(text), tier, "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(super) use life::Opening;
 use super::cause::{RootCause, SuspectChange};
 use super::event::CorrelationDomain;
 use super::execution::ExecutionId;
+use super::impact::Impacted;
 use super::label::{Fingerprint, Labels};
 use super::problem::ProblemId;
 use super::rules::RuleRef;
@@ -218,6 +219,9 @@ pub struct Incident {
     /// The changes that may have caused it, the likeliest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspect_changes: Vec<SuspectChange>,
+    /// What may suffer from it; `None` = its alerts are about no item of the catalog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impacted: Option<Box<Impacted>>,
     /// Clocks of its SLA policy.
     pub sla: Vec<SlaClock>,
     /// Runs of runbooks for it.

@@ -101,6 +101,9 @@ pub struct Item {
     /// `production`, `experimental`, `deprecated` or another word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<String>,
+    /// How much it matters, 0 or 1 = the most; `None` = nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<u8>,
     /// Its own labels; none of an alert.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -118,6 +121,13 @@ impl Item {
     /// Whether it is a machine that others run on: a resource whose type names one.
     pub fn is_host(&self) -> bool {
         self.kind == ItemKind::Resource && names_a_machine(&self.item_type)
+    }
+
+    /// Whether users depend on it yet, and still: it is neither experimental nor deprecated.
+    pub fn is_in_use(&self) -> bool {
+        let is =
+            |word: &str| self.lifecycle.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(word));
+        !is("experimental") && !is("deprecated")
     }
 
     /// The zone that its labels name, or else the region.

@@ -75,6 +75,7 @@ fn incident(id: u64, at: i64, title: &str, labels: &[(&str, &str)]) -> Incident 
         symptoms: Vec::new(),
         root_causes: Vec::new(),
         suspect_changes: Vec::new(),
+        impacted: None,
         sla: Vec::new(),
         executions: Vec::new(),
         problem: None,

@@ -3,6 +3,7 @@
 use super::{Around, DECISIVE, Explanation, MINOR, Stage, counted};
 use crate::domain::change::Change;
 use crate::domain::execution::{Execution, ExecutionState};
+use crate::domain::impact::default_impact;
 use crate::domain::incident::{Incident, TimelineEntry};
 use crate::domain::notification::{Notification, NotificationState};
 use crate::domain::problem::Problem;
@@ -17,6 +18,7 @@ pub(super) fn incident(
     around: &Around,
 ) -> Explanation {
     let mut stages = vec![correlated(incident), incident_stage(incident)];
+    stages.extend(impact(incident));
     stages.extend(service_level(incident));
     stages.extend(around.executions.iter().map(runbook_stage));
     stages.extend(around.notifications.iter().map(notify_stage));
@@ -83,6 +85,26 @@ pub(super) fn incident_stage(incident: &Incident) -> Stage {
         Some(into) => stage.evidence("merge", DECISIVE, format!("its alerts went to {into}")),
         None => stage,
     }
+}
+
+/// Who else may suffer, and what that makes of the impact.
+fn impact(incident: &Incident) -> Option<Stage> {
+    const NAMED_MAX: usize = 5;
+    let impacted = incident.impacted.as_ref()?;
+    let count = counted(impacted.count as u64, "item");
+    let (by_default, why) = default_impact(incident);
+    let why = if by_default == incident.impact {
+        format!("impact {by_default}: {why}")
+    } else {
+        format!("a rule of `priorities` says {}; else {by_default}: {why}", incident.impact)
+    };
+    let stage = Stage::new("impact", format!("{count} may suffer"));
+    let stage = stage.evidence("impact", DECISIVE, why);
+    Some(impacted.items.iter().take(NAMED_MAX).fold(stage, |stage, it| {
+        let tier = it.tier.map_or_else(String::new, |it| format!(", of tier {it}"));
+        let path = it.path.iter().rev().cloned().collect::<Vec<_>>().join(" needs ");
+        stage.evidence("needs", MINOR, format!("{path}{tier}"))
+    }))
 }
 
 fn service_level(incident: &Incident) -> Option<Stage> {
@@ -304,7 +326,7 @@ mod tests {
         for (told, stages, words) in [
             (
                 incident(&samples::incident(), &entries, &around),
-                vec!["correlate", "incident", "service_level", "timeline"],
+                vec!["correlate", "incident", "impact", "service_level", "timeline"],
                 "the first 3 entries",
             ),
             (

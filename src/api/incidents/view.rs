@@ -2,6 +2,7 @@
 
 use crate::domain::cause::{RootCause, SuspectChange};
 use crate::domain::execution::ExecutionId;
+use crate::domain::impact::Impacted;
 use crate::domain::incident::{
     Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry,
 };
@@ -37,6 +38,7 @@ pub(crate) struct IncidentView {
     annotations: Labels,
     root_causes: Vec<RootCause>,
     suspect_changes: Vec<SuspectChange>,
+    impacted: Option<Box<Impacted>>,
     // Always empty until articles are known to us.
     similar: [(); 0],
     articles: [(); 0],
@@ -105,6 +107,7 @@ pub(super) fn view(
         annotations: incident.annotations.clone(),
         root_causes: incident.root_causes.clone(),
         suspect_changes: incident.suspect_changes.clone(),
+        impacted: incident.impacted.clone(),
         similar: [],
         articles: [],
         problem: incident.problem,
@@ -154,6 +157,8 @@ mod tests {
         let members = BTreeSet::from([incident.first_alert]);
         let json = serde_json::to_value(view(&incident, members, Some(timeline), now)).unwrap();
         assert_schema("Incident", &json);
+        assert_schema("Impacted", &json["impacted"]);
+        assert_schema("ImpactedItem", &json["impacted"]["items"][0]);
         assert_schema("SlaClock", &json["sla"][0]);
         assert_schema("TimelineEntry", &json["timeline"][0]);
         assert_eq!(json["opened_by"], "web");

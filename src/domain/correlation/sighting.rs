@@ -96,14 +96,14 @@ impl Sightings {
 
 impl State {
     /// Notes where an alert of an incident speaks of, and what it tells of that place. An incident
-    /// in a new place is looked at for causes again.
+    /// in a new place is looked at for causes again; tells whether.
     pub(in crate::domain) fn sight(
         &mut self,
         fingerprint: Fingerprint,
         symptoms: &mut Vec<Symptom>,
-    ) {
-        let Some(alert) = self.alerts.get(&fingerprint) else { return };
-        let (Some(incident), Some(at)) = (alert.incident, alert.joined_at) else { return };
+    ) -> bool {
+        let Some(alert) = self.alerts.get(&fingerprint) else { return false };
+        let (Some(incident), Some(at)) = (alert.incident, alert.joined_at) else { return false };
         let mut is_new = false;
         let places = self.places(&alert.labels);
         let about = places.seen().find(|(_, is_primary)| *is_primary);
@@ -115,9 +115,11 @@ impl State {
         }
         // Of a storm the causes are looked for each time that it has become twice as wide.
         let width = self.sightings.of_incident.get(&incident).map_or(0, BTreeSet::len);
-        if is_new && (width <= CAUSES_EACH_TIME || width.is_power_of_two()) {
+        let is_wanted = is_new && (width <= CAUSES_EACH_TIME || width.is_power_of_two());
+        if is_wanted {
             self.causes_wanted.insert(incident);
         }
+        is_wanted
     }
 
     /// Looks anew where an incident's alerts speak of, after some left it. Tells what they tell of.

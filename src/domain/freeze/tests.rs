@@ -24,6 +24,7 @@ fn item(name: &str, kind: ItemKind) -> Item {
         owner: None,
         system: None,
         lifecycle: None,
+        tier: None,
         labels: Labels::default(),
         matchers: Vec::new(),
         rule: Arc::default(),

@@ -4,6 +4,7 @@ use super::{Incident, IncidentId, IncidentState, Priority, Severity, TimelineEnt
 use crate::domain::alert::{Alert, AlertState, Grouping};
 use crate::domain::event::{CorrelationDomain, ReceivedAlert};
 use crate::domain::execution::Context;
+use crate::domain::impact::default_impact;
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::planted::{self, Bug};
 use crate::domain::rules::{Correlation, Occasion};
@@ -62,6 +63,7 @@ impl State {
         let mut incident = new_incident(now, id, rule, alert);
         incident.group = (*group).clone();
         incident.why = why_opened(rule, group, grouping);
+        incident.impacted = self.impacted_by_alert(&alert.labels);
         self.set_priority(now, &mut incident);
         self.fit_clocks(&mut incident);
         let (title, priority, why) = (&incident.title, incident.priority, &incident.why);
@@ -121,7 +123,10 @@ impl State {
             if let Some(alert) = self.alerts.get_mut(&fingerprint) {
                 alert.joined_at = Some(now);
             }
-            self.sight(fingerprint, &mut incident.symptoms);
+            // What the first alert is about is known since the opening.
+            if self.sight(fingerprint, &mut incident.symptoms) && incident.alert_count > 1 {
+                incident.impacted = self.impacted_by_incident(id);
+            }
         }
         incident.last_joined_at = now;
         self.set_priority(now, &mut incident);
@@ -302,11 +307,9 @@ impl State {
         let rule =
             self.rules.priorities.iter().find(|it| it.matchers.matches(&incident.labels)).cloned();
         let (impact, urgency) = rule.map_or((None, None), |it| (it.impact, it.urgency));
-        incident.impact = impact.unwrap_or(match incident.services.len() {
-            0..=1 => 3,
-            2..=4 => 2,
-            _ => 1,
-        });
+        let (by_default, why) = default_impact(incident);
+        let why = if impact.is_some() { "the rule says so".to_owned() } else { why };
+        incident.impact = impact.unwrap_or(by_default);
         incident.urgency = urgency.unwrap_or(match incident.severity {
             Severity::Critical => 1,
             Severity::Error => 2,
@@ -316,10 +319,10 @@ impl State {
         incident.priority = Priority::new(incident.impact, incident.urgency);
         if incident.priority != before && incident.alert_count > 0 {
             let text = format!(
-                "{before} became {}: severity {}, services {}",
+                "{before} became {}: severity {}, impact {}: {why}",
                 incident.priority,
                 incident.severity.as_str(),
-                incident.services.len()
+                incident.impact
             );
             self.log(
                 ObjectKey::Incident(incident.id),
@@ -370,6 +373,7 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         symptoms: Vec::new(),
         root_causes: Vec::new(),
         suspect_changes: Vec::new(),
+        impacted: None,
         sla: Vec::new(),
         executions: Vec::new(),
         problem: None,

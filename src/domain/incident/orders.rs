@@ -198,6 +198,7 @@ impl State {
             symptoms: Vec::new(),
             root_causes: Vec::new(),
             suspect_changes: Vec::new(),
+            impacted: self.impacted_by_alert(&alert.labels),
             sla: Vec::new(),
             executions: Vec::new(),
             problem: None,
@@ -261,8 +262,13 @@ impl State {
         }
         for id in [from, into] {
             let symptoms = self.sight_again(id);
-            if let Some(incident) = self.incidents.get_mut(&id) {
+            let impacted = self.impacted_by_incident(id);
+            if let Some(mut incident) = self.incidents.remove(&id) {
                 incident.symptoms = symptoms;
+                incident.impacted = impacted;
+                self.set_priority(now, &mut incident);
+                self.fit_clocks(&mut incident);
+                self.incidents.insert(id, incident);
             }
         }
         if let Some(source) = self.incidents.get_mut(&from) {

@@ -148,6 +148,7 @@ mod tests {
             owner: None,
             system: None,
             lifecycle: None,
+            tier: None,
             labels: Labels::default(),
             matchers: Vec::new(),
             rule: Arc::default(),

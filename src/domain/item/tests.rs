@@ -13,6 +13,7 @@ fn item(kind: ItemKind, item_type: &str, name: &str) -> Item {
         owner: None,
         system: None,
         lifecycle: None,
+        tier: None,
         labels: Labels::default(),
         matchers: Vec::new(),
         rule: Arc::default(),
