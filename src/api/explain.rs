@@ -1,6 +1,7 @@
 //! Why: the stages that led to a verdict, as sentences with the rule that decided.
 
 mod evidence;
+mod grouping;
 mod holds;
 mod objects;
 
@@ -20,6 +21,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+use grouping::{alternative, why_grouped};
 
 /// The weight of a fact that decided by itself.
 const DECISIVE: i32 = 1000;
@@ -232,36 +235,6 @@ fn incident_name(alert: &Alert) -> String {
     alert.incident.map_or_else(|| "no incident".to_owned(), |it| it.to_string())
 }
 
-fn why_grouped(alert: &Alert) -> String {
-    match &alert.decision.grouping {
-        None => "no rule groups it".to_owned(),
-        Some(Grouping::First) => "no open incident had the same rule and group".to_owned(),
-        Some(Grouping::WindowOver { previous, gap_seconds, age_seconds }) => format!(
-            "{previous} has the same group, but its last alert came {} and its first {} before, \
-             which is outside the rule's window",
-            length(*gap_seconds),
-            length(*age_seconds)
-        ),
-        Some(Grouping::SameGroup { gap_seconds }) => format!(
-            "it has the same rule and group, and took its last alert {} before",
-            length(*gap_seconds)
-        ),
-        Some(Grouping::Returned) => {
-            "the alert was in this incident before, and the incident is not closed".to_owned()
-        }
-        Some(Grouping::ReopenWindow { resolved_seconds }) => format!(
-            "it has the same rule and group, and was resolved only {} before",
-            length(*resolved_seconds)
-        ),
-        Some(Grouping::SameThing { alert }) => {
-            format!("the alert {alert} tells of the same thing with another severity")
-        }
-        Some(Grouping::Evidence(it)) => evidence::enough(it),
-        Some(Grouping::Apart { nearest }) => evidence::too_little(nearest.as_deref()),
-        Some(Grouping::Moved { by }) => format!("{by} moved it there"),
-    }
-}
-
 /// Tells an alert's way through the stages.
 fn explain_alert(alert: &Alert, incident: Option<&Incident>, around: &Around) -> Explanation {
     let mut stages =
@@ -331,6 +304,16 @@ fn correlated(alert: &Alert) -> Stage {
         }
         _ => stage.evidence("grouping", DECISIVE, why_grouped(alert)),
     };
+    let stage = match &alert.decision.passed {
+        Some(it) => {
+            let detail = format!(
+                "the rule {} would say {}, but `require`: {}",
+                it.rule, it.incident, it.why
+            );
+            stage.evidence("require", MINOR, detail)
+        }
+        None => stage,
+    };
     match &alert.decision.rule {
         Some(rule) if rule.name == "by evidence" => stage.rule(rule),
         Some(rule) => {
@@ -350,29 +333,6 @@ fn ended(alert: &Alert) -> Option<Stage> {
         AlertState::Expired => {
             Some(Stage::new("end", format!("expired{when}: its sources fell silent")))
         }
-    }
-}
-
-/// What else could have become of the alert.
-fn alternative(alert: &Alert) -> Option<String> {
-    match alert.decision.grouping.as_ref()? {
-        Grouping::WindowOver { previous, gap_seconds, .. } => Some(format!(
-            "with a longer `window.gap` than {gap_seconds} s (and `window.max` to match) it would \
-             have joined {previous}"
-        )),
-        Grouping::SameGroup { gap_seconds: gap_seconds @ 1.. } => Some(format!(
-            "with a `window.gap` below {gap_seconds} s it would have opened an incident of its own"
-        )),
-        Grouping::ReopenWindow { resolved_seconds } => Some(format!(
-            "with a `reopen_within` below {resolved_seconds} s it would have opened a new incident"
-        )),
-        Grouping::Evidence(it) => evidence::alternative(it),
-        Grouping::First
-        | Grouping::Apart { .. }
-        | Grouping::Returned
-        | Grouping::SameGroup { .. }
-        | Grouping::SameThing { .. }
-        | Grouping::Moved { .. } => None,
     }
 }
 
@@ -458,6 +418,12 @@ mod tests {
                 true,
             ),
             (Grouping::SameGroup { gap_seconds: 20 }, "20 s before", true),
+            (
+                Grouping::Near { gap_seconds: 9, path: vec!["a".to_owned(), "b".to_owned()] },
+                "near (a > b)",
+                false,
+            ),
+            (Grouping::Far { previous: IncidentId(3) }, "the last is INC-3", false),
             (Grouping::Returned, "was in this incident before", false),
             (Grouping::ReopenWindow { resolved_seconds: 60 }, "resolved only 60 s before", true),
             (Grouping::Moved { by: "ada".to_owned() }, "ada moved it", false),

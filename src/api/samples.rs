@@ -70,6 +70,7 @@ pub(super) fn alert() -> Alert {
             silences_checked: 2,
             held: None,
             rule: Some(rule("web", 7)),
+            passed: None,
             grouping: Some(Grouping::First),
         },
         unrest: None,

@@ -1,10 +1,12 @@
 //! `correlations:` and `priorities:`: how alerts become incidents, and how urgent these are.
 
 use super::code::Code;
-use super::expression::Names;
+use super::expression::{self, Names};
 use super::fields::Fields;
 use super::reader::Reader;
+use super::topology::topology;
 use super::yaml::Node;
+use crate::domain::correlation::requirement;
 use crate::domain::flapping::FlappingRule;
 use crate::domain::incident::Severity;
 use crate::domain::matcher::Matchers;
@@ -28,6 +30,8 @@ fn plain(rule: Arc<RuleRef>) -> Correlation {
         rule,
         matchers: Matchers::default(),
         group_by: Vec::new(),
+        topology: None,
+        require: String::new(),
         gap_seconds: GAP_SECONDS,
         max_seconds: MAX_SECONDS,
         title: TITLE.to_owned(),
@@ -64,10 +68,25 @@ pub(super) fn correlation(reader: &mut Reader<'_>, node: &Node) -> Option<Correl
         correlation.auto_resolve_seconds = reader.duration(node);
     }
     fields.optional("description").map(|it| reader.text(it));
-    fields.later(reader, "topology");
-    fields.later(reader, "require");
+    correlation.topology = fields.optional("topology").and_then(|it| topology(reader, it));
+    if let Some(node) = fields.optional("require") {
+        correlation.require = requirement(reader, node);
+    }
     fields.finish(reader);
     Some(correlation)
+}
+
+/// A condition over an incident with an alert in it, tried on one that is made up.
+fn requirement(reader: &mut Reader<'_>, node: &Node) -> String {
+    let text = reader.filled_text(node);
+    let known = expression::check_condition(&text, &requirement::NAMES);
+    let checked = known.and_then(|()| {
+        requirement::check(&text).map_err(|error| (format!("bad condition: {error}"), None))
+    });
+    if let Err((message, hint)) = checked {
+        reader.report_at((reader.current, node.place), Code::BadCondition, &message, hint);
+    }
+    text
 }
 
 fn group_by(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {

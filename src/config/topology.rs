@@ -29,9 +29,13 @@ pub(super) fn warn_without_catalog(reader: &mut Reader<'_>, rules: &RuleSet) {
         return;
     }
     let inhibitions = rules.inhibitions.iter().filter(|it| it.topology.is_some());
-    for name in inhibitions.map(|it| &it.rule.name) {
-        let Some(position) = reader.position_of("inhibition", name) else { continue };
-        let message = "never holds: there is no catalog, and `topology` looks at nothing else";
+    let inhibitions = inhibitions.map(|it| ("inhibition", &it.rule.name));
+    let correlations = rules.correlations.iter().filter(|it| it.topology.is_some());
+    let correlations = correlations.map(|it| ("correlation", &it.rule.name));
+    for (kind, name) in inhibitions.chain(correlations) {
+        let Some(position) = reader.position_of(kind, name) else { continue };
+        let message =
+            "`topology` finds nothing near: there is no catalog, and it looks at nothing else";
         let hint = "put Backstage's catalog files beside the rules";
         reader.report_at(position, Code::NeverReached, message, Some(hint.to_owned()));
     }

@@ -2,7 +2,7 @@
 
 mod decision;
 
-pub use decision::{Decision, Disposition, Grouping, Held, Inhibitor};
+pub use decision::{Decision, Disposition, Grouping, Held, Inhibitor, Passed};
 
 use super::event::{AlertBatch, Ends, ReceivedAlert};
 use super::flapping::Unrest;
@@ -275,6 +275,7 @@ impl State {
                 silences_checked: 0,
                 held: None,
                 rule: None,
+                passed: None,
                 grouping: None,
             },
             unrest: None,

@@ -4,6 +4,8 @@
 mod evidence;
 mod experience;
 mod place;
+pub mod requirement;
+mod rule;
 mod sighting;
 
 pub use evidence::Evidence;
@@ -50,8 +52,7 @@ impl State {
     ) -> (Disposition, Arc<RuleRef>, Grouping) {
         let rules = self.rules.clone();
         let labels = self.alerts.get(&fingerprint).map(|it| &it.labels);
-        let found =
-            labels.and_then(|it| rules.correlations.iter().find(|rule| rule.matchers.matches(it)));
+        let found = self.rule_for(now, fingerprint, &rules);
         let places = match (found, labels) {
             (None, Some(labels)) => Some(self.places(labels)).filter(|it| !it.is_empty()),
             _ => None,
@@ -71,7 +72,7 @@ impl State {
                         nearest => (None, Grouping::Apart { nearest }),
                     }
                 }
-                (None, None) => self.open_incident_of(now, rule, &group),
+                (None, None) => self.open_incident_of(now, rule, &group, fingerprint),
             },
         };
         let disposition = match incident.and_then(|it| self.incidents.get(&it)).map(|it| it.state) {
@@ -132,27 +133,17 @@ impl State {
         now: Timestamp,
         rule: &Correlation,
         group: &GroupKey,
+        fingerprint: Fingerprint,
     ) -> (Option<IncidentId>, Grouping) {
+        if let Some(topology) = rule.topology {
+            return self.near_incident_of(now, (rule, topology), group, fingerprint);
+        }
         let last = self.groups.get(group).and_then(|it| it.last_key_value());
         let Some(incident) = last.and_then(|(_, it)| self.incidents.get(it)) else {
             return (None, Grouping::First);
         };
-        let gap_seconds = seconds_between(incident.last_joined_at, now);
-        let age_seconds = seconds_between(incident.opened_at, now);
-        if let (IncidentState::Resolved, Some(at)) = (incident.state, incident.resolved_at) {
-            let resolved_seconds = seconds_between(at, now);
-            if resolved_seconds <= u64::from(incident.reopen_within_seconds) {
-                return (Some(incident.id), Grouping::ReopenWindow { resolved_seconds });
-            }
-        }
-        let takes_more = incident.state.is_active()
-            && gap_seconds <= u64::from(rule.gap_seconds)
-            && age_seconds <= u64::from(rule.max_seconds);
-        if takes_more {
-            (Some(incident.id), Grouping::SameGroup { gap_seconds })
-        } else {
-            (None, Grouping::WindowOver { previous: incident.id, gap_seconds, age_seconds })
-        }
+        let (takes_more, grouping) = takes(now, rule, incident);
+        (takes_more.then_some(incident.id), grouping)
     }
 
     /// Fills the index of groups, after loading.
@@ -207,6 +198,26 @@ impl State {
     }
 }
 
+/// Whether an incident of a rule and group takes one more alert, and why.
+fn takes(now: Timestamp, rule: &Correlation, incident: &Incident) -> (bool, Grouping) {
+    let gap_seconds = seconds_between(incident.last_joined_at, now);
+    let age_seconds = seconds_between(incident.opened_at, now);
+    if let (IncidentState::Resolved, Some(at)) = (incident.state, incident.resolved_at) {
+        let resolved_seconds = seconds_between(at, now);
+        if resolved_seconds <= u64::from(incident.reopen_within_seconds) {
+            return (true, Grouping::ReopenWindow { resolved_seconds });
+        }
+    }
+    let takes_more = incident.state.is_active()
+        && gap_seconds <= u64::from(rule.gap_seconds)
+        && age_seconds <= u64::from(rule.max_seconds);
+    if takes_more {
+        (true, Grouping::SameGroup { gap_seconds })
+    } else {
+        (false, Grouping::WindowOver { previous: incident.id, gap_seconds, age_seconds })
+    }
+}
+
 fn group_key(incident: &Incident) -> GroupKey {
     (incident.opened_by.name.clone(), incident.group.clone())
 }
@@ -227,6 +238,8 @@ fn built_in(name: &str, group_by: &[&str]) -> Correlation {
         rule: Arc::new(RuleRef { name: name.to_owned(), ..RuleRef::default() }),
         matchers: super::matcher::Matchers::default(),
         group_by: group_by.iter().map(|it| (*it).to_owned()).collect(),
+        topology: None,
+        require: String::new(),
         gap_seconds: 300,
         max_seconds: 4 * 3600,
         title: "{{ labels.alertname|default('alert without a name') }}".to_owned(),

@@ -60,10 +60,12 @@ impl State {
 
     /// An alert that nothing holds back is correlated.
     fn go_on(&mut self, now: Timestamp, fingerprint: Fingerprint, holds: Holds) -> Disposition {
+        let mut passed = None;
         let (disposition, rule, grouping) = if let Some(disposition) = holds.disposition() {
             self.fires_again_held(now, fingerprint);
             (disposition, None, None)
         } else {
+            passed = self.passed_over(now, fingerprint);
             let (disposition, rule, grouping) = self.correlate(now, fingerprint);
             (disposition, Some(rule), Some(grouping))
         };
@@ -76,6 +78,7 @@ impl State {
                 silences_checked,
                 held,
                 rule,
+                passed,
                 grouping,
             };
         }

@@ -17,7 +17,7 @@ pub use suppression::{Inhibition, MaintenanceRule, SilenceRule};
 use super::flapping::FlappingRule;
 use super::freeze::FreezeRule;
 use super::heartbeat::HeartbeatRule;
-use super::item::Catalog;
+use super::item::{Catalog, Topology};
 use super::matcher::Matchers;
 use super::service_level::TargetKind;
 use super::source::Source;
@@ -116,6 +116,14 @@ pub struct Correlation {
     /// Labels that must be equal within an incident; an absent label counts as empty.
     /// The single entry `...` means every label.
     pub group_by: Vec<String>,
+    /// Of several incidents of a group, an alert joins the one that was seen near what the alert is
+    /// about; `None` = there is one, wherever it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
+    /// A CEL condition over the incident with the alert in it; where it does not hold, the alert does
+    /// not join by this rule. Empty = always.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub require: String,
     /// The incident takes no new alert after this long without one, in seconds.
     pub gap_seconds: u32,
     /// The incident takes no new alert this long after its first one, in seconds.

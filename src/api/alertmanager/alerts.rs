@@ -284,6 +284,7 @@ pub(super) mod tests {
                 silences_checked: 0,
                 held: None,
                 rule: None,
+                passed: None,
                 grouping: None,
             },
             unrest: None,

@@ -95,6 +95,9 @@ pub struct Decision {
     /// The grouping rule that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Arc<RuleRef>>,
+    /// A rule before it, whose condition did not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<Box<Passed>>,
     /// Why it went into that incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grouping: Option<Grouping>,
@@ -115,6 +118,17 @@ impl Decision {
     pub fn is_held(&self) -> bool {
         !self.silenced_by.is_empty() || self.held.is_some()
     }
+}
+
+/// A rule that would have put an alert into an incident, had its condition held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Passed {
+    /// The rule.
+    pub rule: Arc<RuleRef>,
+    /// The incident.
+    pub incident: IncidentId,
+    /// Why not.
+    pub why: String,
 }
 
 /// What holds an alert back beside silences.
@@ -164,6 +178,18 @@ pub enum Grouping {
     SameGroup {
         /// Seconds since it last took an alert.
         gap_seconds: u64,
+    },
+    /// An open incident has the same rule and group, and was seen near.
+    Near {
+        /// Seconds since it last took an alert.
+        gap_seconds: u64,
+        /// From what the alert is about to where the incident was seen, by the names of items.
+        path: Vec<String>,
+    },
+    /// No incident of the same rule and group was seen near and still takes alerts.
+    Far {
+        /// The last of them.
+        previous: IncidentId,
     },
     /// The same thing fires with another severity, and is in this incident.
     SameThing {

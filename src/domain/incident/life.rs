@@ -409,6 +409,9 @@ fn why_opened(rule: &Correlation, group: &Labels, grouping: &Grouping) -> String
              (gap {} s), and it is {age_seconds} s old (max {} s)",
             rule.gap_seconds, rule.max_seconds
         ),
+        Grouping::Far { previous } => {
+            format!("no incident{group} that takes alerts was seen near; the last is {previous}")
+        }
         Grouping::Moved { by } => format!("split off by {by}"),
         Grouping::Apart { nearest: None } => {
             "nothing that is open was seen where a fault could come from".to_owned()
@@ -419,6 +422,7 @@ fn why_opened(rule: &Correlation, group: &Labels, grouping: &Grouping) -> String
         ),
         Grouping::First
         | Grouping::SameGroup { .. }
+        | Grouping::Near { .. }
         | Grouping::SameThing { .. }
         | Grouping::Evidence(_)
         | Grouping::Returned

@@ -157,6 +157,8 @@ fn correlations(variant: u8) -> Vec<Correlation> {
         rule: rule(name, variant),
         matchers: matchers(over),
         group_by: vec![group_by.to_owned()],
+        topology: None,
+        require: String::new(),
         gap_seconds: 60,
         max_seconds: 300,
         title: "{{ labels.alertname }}".to_owned(),
