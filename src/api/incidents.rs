@@ -30,7 +30,7 @@ const TIMELINE_MAX: usize = 20_000;
 pub(super) fn operations() -> Vec<Operation> {
     const ONE: Answer = Answer::Json("Incident");
     const PATH: &str = "/api/v1/incidents/{id}";
-    vec![
+    let mut operations = vec![
         Operation::read(
             "/api/v1/incidents",
             "Lists incidents, newest first, without their timelines",
@@ -76,12 +76,35 @@ pub(super) fn operations() -> Vec<Operation> {
             ONE,
             reopen,
         ),
+    ];
+    operations.extend(regrouping());
+    operations
+}
+
+/// The routes that change what belongs together.
+fn regrouping() -> Vec<Operation> {
+    const ONE: Answer = Answer::Json("Incident");
+    vec![
         Operation::command(
             "/api/v1/incidents/{id}/merge",
             "Moves the alerts of others into it",
             "Merge",
             ONE,
             merge,
+        ),
+        Operation::command(
+            "/api/v1/incidents/{id}/link",
+            "Makes it part of a major incident",
+            "Link",
+            ONE,
+            link,
+        ),
+        Operation::command(
+            "/api/v1/incidents/{id}/unlink",
+            "Takes it away from the major incident that it is part of",
+            "By",
+            ONE,
+            unlink,
         ),
         Operation::command(
             "/api/v1/incidents/{id}/split",
@@ -367,6 +390,35 @@ async fn merge(
     let into = parse_id(&id)?;
     let by = caller.by(body.by)?;
     give(&context, by, into, Command::MergeIncidents { into, from: body.from }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkBody {
+    by: Option<String>,
+    parent: IncidentId,
+}
+
+async fn link(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Input(body): Input<LinkBody>,
+) -> Result<Json<IncidentView>, ApiError> {
+    let incident = parse_id(&id)?;
+    let by = caller.by(body.by)?;
+    give(&context, by, incident, Command::LinkIncident { incident, parent: body.parent }).await
+}
+
+async fn unlink(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Input(body): Input<ByBody>,
+) -> Result<Json<IncidentView>, ApiError> {
+    let incident = parse_id(&id)?;
+    let by = caller.by(body.by)?;
+    give(&context, by, incident, Command::UnlinkIncident { incident }).await
 }
 
 #[derive(Deserialize)]

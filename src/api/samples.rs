@@ -138,6 +138,8 @@ pub(super) fn incident() -> Incident {
         executions: vec![ExecutionId(9)],
         problem: Some(ProblemId(7)),
         acted_on: false,
+        parent: Some(IncidentId(40)),
+        children: BTreeSet::new(),
         merged_into: Some(IncidentId(41)),
         is_split: false,
     }

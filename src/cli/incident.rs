@@ -85,6 +85,27 @@ pub enum Command {
         #[command(flatten)]
         by: By,
     },
+    /// Make incidents part of a major one; each keeps its alerts, its owner and its clocks
+    Link {
+        /// For example INC-42
+        #[arg(required = true, value_name = "ID", value_parser = super::parse_incident)]
+        ids: Vec<String>,
+        /// The major incident
+        #[arg(long, value_name = "ID", value_parser = super::parse_incident)]
+        parent: String,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Take incidents away from the major one that they are part of
+    Unlink {
+        /// For example INC-42
+        #[arg(required = true, value_name = "ID", value_parser = super::parse_incident)]
+        ids: Vec<String>,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
     /// Move some alerts of an incident into a new one
     Split {
         /// For example INC-42
@@ -143,6 +164,10 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
         Command::Merge { into, from, by } => {
             (vec![into], "merge", json!({"by": by.name(), "from": from}))
         }
+        Command::Link { ids, parent, by } => {
+            (ids, "link", json!({"by": by.name(), "parent": parent}))
+        }
+        Command::Unlink { ids, by } => (ids, "unlink", json!({"by": by.name()})),
         Command::Split { id, fingerprints, by } => {
             (vec![id], "split", json!({"by": by.name(), "alerts": fingerprints}))
         }
@@ -252,6 +277,8 @@ fn incident_card(incident: &Value, now: Timestamp) -> String {
         ("closed", time_and_age(incident, "closed_at", now)),
         ("alerts", of("alert_count")),
         ("problem", of("problem")),
+        ("part of", of("parent")),
+        ("its parts", of("children")),
         ("merged into", of("merged_into")),
         ("runbooks", of("executions")),
         ("opened by", opened_by(incident)),

@@ -32,6 +32,10 @@ impl State {
             Command::ReopenIncident { incident, reason } => self.reopen(now, by, *incident, reason),
             Command::MergeIncidents { into, from } => self.merge(now, by, *into, from),
             Command::SplitIncident { incident, alerts } => self.split(now, by, *incident, alerts),
+            Command::LinkIncident { incident, parent } => {
+                self.link_incident(now, by, *incident, *parent)
+            }
+            Command::UnlinkIncident { incident } => self.unlink_incident(now, by, *incident),
             Command::SetSilence { .. } => self.set_silence_by(now, command),
             Command::ExpireSilence { id } => self.expire_silence(now, id),
             Command::PauseHeartbeat { heartbeat } => self.pause_heartbeat(now, by, heartbeat),

@@ -266,6 +266,18 @@ pub enum Command {
         /// Members of it.
         alerts: Vec<Fingerprint>,
     },
+    /// Puts an incident under a major one.
+    LinkIncident {
+        /// Which.
+        incident: IncidentId,
+        /// The major incident.
+        parent: IncidentId,
+    },
+    /// Takes an incident away from the major one that it is under.
+    UnlinkIncident {
+        /// Which.
+        incident: IncidentId,
+    },
     /// Makes a silence, or replaces the one with this id.
     SetSilence {
         /// A new unique id, made by the door that the command came through.

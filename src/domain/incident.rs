@@ -1,6 +1,7 @@
 //! Incidents: unplanned interruptions that people, or runbooks, work on.
 
 mod life;
+mod major;
 mod orders;
 
 pub(super) use life::Opening;
@@ -231,6 +232,12 @@ pub struct Incident {
     /// Whether a person, or a runbook, did something about it.
     #[serde(default)]
     pub acted_on: bool,
+    /// The major incident that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<IncidentId>,
+    /// The incidents that are part of it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub children: BTreeSet<IncidentId>,
     /// The incident that took its alerts.
     pub merged_into: Option<IncidentId>,
     /// It was split off another by a person; the group's new alerts go to the other.

@@ -439,6 +439,8 @@ impl State {
         | Command::ResolveIncident { incident, .. }
         | Command::ReopenIncident { incident, .. }
         | Command::MergeIncidents { into: incident, .. }
+        | Command::LinkIncident { incident, .. }
+        | Command::UnlinkIncident { incident }
         | Command::SplitIncident { incident, .. } = command
         {
             self.note_acted_on(*incident);

@@ -80,6 +80,8 @@ fn incident(id: u64, at: i64, title: &str, labels: &[(&str, &str)]) -> Incident 
         executions: Vec::new(),
         problem: None,
         acted_on: false,
+        parent: None,
+        children: BTreeSet::new(),
         merged_into: None,
         is_split: false,
     }

@@ -81,6 +81,14 @@ pub(super) fn incident_stage(incident: &Incident) -> Stage {
             MINOR,
             format!("{} in all, {firing}", counted(incident.alert_count, "alert")),
         );
+    let stage = match incident.parent {
+        Some(it) => stage.evidence("parent", DECISIVE, format!("it is part of {it}")),
+        None => stage,
+    };
+    let stage = incident
+        .children
+        .iter()
+        .fold(stage, |stage, it| stage.evidence("child", DECISIVE, format!("{it} is part of it")));
     match incident.merged_into {
         Some(into) => stage.evidence("merge", DECISIVE, format!("its alerts went to {into}")),
         None => stage,

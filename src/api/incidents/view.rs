@@ -49,6 +49,8 @@ pub(crate) struct IncidentView {
     rule_file: String,
     rule_line: u32,
     group: Labels,
+    parent: Option<IncidentId>,
+    children: BTreeSet<IncidentId>,
     merged_into: Option<IncidentId>,
     why: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +119,8 @@ pub(super) fn view(
         rule_file: incident.opened_by.file.clone(),
         rule_line: incident.opened_by.line,
         group: incident.group.clone(),
+        parent: incident.parent,
+        children: incident.children.clone(),
         merged_into: incident.merged_into,
         why: incident.why.clone(),
         timeline: timeline.map(|it| it.into_iter().map(entry).collect()),

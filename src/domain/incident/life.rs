@@ -378,6 +378,8 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         executions: Vec::new(),
         problem: None,
         acted_on: false,
+        parent: None,
+        children: BTreeSet::new(),
         merged_into: None,
         is_split: false,
     }

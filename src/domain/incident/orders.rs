@@ -202,6 +202,8 @@ impl State {
             sla: Vec::new(),
             executions: Vec::new(),
             problem: None,
+            parent: None,
+            children: BTreeSet::new(),
             acted_on: true,
             is_split: true,
             ..old
@@ -305,6 +307,7 @@ impl State {
             let text = format!("{id} is merged into {into} by {by}");
             self.notify(now, Occasion::Resolved, &incident, &text);
         }
+        self.move_children(now, by, &incident, into);
         self.members.remove(&id);
         self.sightings.forget(id);
         self.changes.closed.push(Closed::Incident(Box::new(incident)));
