@@ -326,12 +326,13 @@ impl State {
     /// Takes what changed since the last call.
     #[must_use = "what is taken must be written"]
     pub fn take_changes(&mut self) -> Changes {
+        self.noise.mark(&mut self.changes);
         std::mem::take(&mut self.changes)
     }
 
     /// Whether something changed since the last [`State::take_changes`].
     pub fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
+        !self.changes.is_empty() || self.noise.has_changes()
     }
 
     /// Passes facts between the practices until there are none left.

@@ -4,6 +4,7 @@
 //! whole. Each thing is counted on the day on which it becomes known, so that only today's accounts
 //! change: whether somebody acted on an incident is known when it is closed.
 
+mod accounts;
 mod lasted;
 mod page;
 mod recurring;
@@ -11,6 +12,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::Accounts;
 pub use lasted::Lasted;
 pub use page::{HeardPages, Page, PageGroups};
 pub use recurring::{Recurring, Series};
@@ -23,13 +25,12 @@ use super::incident::{Incident, IncidentId};
 use super::label::{Fingerprint, Labels};
 use super::notification::{Notification, NotificationState};
 use super::rules::Occasion;
-use super::{Changes, Closed, ObjectKey, State, seconds_between};
+use super::{ObjectKey, State, seconds_between};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// How many rules a day has accounts of; the others share the one of [`OTHER`].
@@ -217,104 +218,6 @@ impl Account {
     }
 }
 
-/// The accounts of the day under way.
-#[derive(Default)]
-pub struct Accounts {
-    /// Which day, and what happened on it; `None` = nothing ever did.
-    today: Option<(Day, DayAccount)>,
-    /// By rule.
-    rules: BTreeMap<Arc<str>, RuleAccount>,
-    /// See [`NoiseKey::Groups`].
-    groups: PageGroups,
-}
-
-impl Accounts {
-    /// Takes in an account as it was stored.
-    pub(super) fn put(&mut self, account: Account) {
-        match account {
-            Account::Day { day, account } => self.today = Some((day, account)),
-            Account::Rule { name, account, .. } => drop(self.rules.insert(name, account)),
-            Account::Groups(groups) => self.groups = groups,
-        }
-    }
-
-    /// The names of those that are open.
-    pub fn keys(&self) -> Vec<NoiseKey> {
-        let day = self.today.as_ref().map(|(day, _)| *day);
-        let rules = self.rules.keys().filter_map(|it| Some(NoiseKey::Rule(day?, it.clone())));
-        let groups = (!self.groups.is_empty()).then_some(NoiseKey::Groups);
-        day.map(NoiseKey::Day).into_iter().chain(rules).chain(groups).collect()
-    }
-
-    /// An open account as it is stored.
-    pub fn get(&self, key: &NoiseKey) -> Option<Account> {
-        let (today, account) = self.today.as_ref()?;
-        match key {
-            NoiseKey::Day(day) => {
-                (day == today).then(|| Account::Day { day: *day, account: account.clone() })
-            }
-            NoiseKey::Rule(day, name) => {
-                let account = self.rules.get(name).filter(|_| day == today)?.clone();
-                Some(Account::Rule { day: *day, name: name.clone(), account })
-            }
-            NoiseKey::Groups => Some(Account::Groups(self.groups.clone())),
-        }
-    }
-
-    /// The day that a time is on. When it is a new one, the accounts of the day before are closed.
-    fn turn_to(&mut self, now: Timestamp, changes: &mut Changes) -> Day {
-        let day = Day::of(now);
-        if self.today.as_ref().is_some_and(|(it, _)| *it == day) {
-            return day;
-        }
-        changes.objects.insert(ObjectKey::Noise(NoiseKey::Day(day)));
-        let rules = std::mem::take(&mut self.rules);
-        if let Some((day, account)) = self.today.replace((day, DayAccount::default())) {
-            let rules =
-                rules.into_iter().map(|(name, account)| Account::Rule { day, name, account });
-            for account in rules.chain([Account::Day { day, account }]) {
-                changes.objects.insert(ObjectKey::Noise(account.key()));
-                changes.closed.push(Closed::Noise(Box::new(account)));
-            }
-        }
-        day
-    }
-
-    /// Writes into the account of the day.
-    fn of_day(
-        &mut self,
-        now: Timestamp,
-        changes: &mut Changes,
-        write: impl FnOnce(&mut DayAccount),
-    ) {
-        let day = self.turn_to(now, changes);
-        if let Some((_, account)) = &mut self.today {
-            write(account);
-        }
-        changes.objects.insert(ObjectKey::Noise(NoiseKey::Day(day)));
-    }
-
-    /// Writes into the account of a rule. Where it is known this is one look-up.
-    fn of_rule(
-        &mut self,
-        now: Timestamp,
-        name: &str,
-        changes: &mut Changes,
-        write: impl FnOnce(&mut RuleAccount),
-    ) {
-        let day = self.turn_to(now, changes);
-        let only = (Bound::Included(name), Bound::Included(name));
-        if let Some((name, account)) = self.rules.range_mut::<str, _>(only).next() {
-            write(account);
-            changes.objects.insert(ObjectKey::Noise(NoiseKey::Rule(day, name.clone())));
-            return;
-        }
-        let name: Arc<str> = if self.rules.len() < RULES_MAX { name.into() } else { OTHER.into() };
-        write(self.rules.entry(name.clone()).or_default());
-        changes.objects.insert(ObjectKey::Noise(NoiseKey::Rule(day, name)));
-    }
-}
-
 /// The rule that an alert comes from: its label `alertname`.
 fn rule_of(labels: &Labels) -> &str {
     short(labels.get("alertname").unwrap_or(NAMELESS))
@@ -340,15 +243,10 @@ impl State {
         fingerprint: Fingerprint,
         disposition: Disposition,
     ) {
-        let Some(alert) = self.alerts.get(&fingerprint) else { return };
-        self.noise.of_rule(now, rule_of(&alert.labels), &mut self.changes, |it| {
+        self.account(now, (fingerprint, disposition), |it| {
             it.fired += 1;
             it.series.count(fingerprint);
-            it.note(disposition);
         });
-        if disposition == Disposition::Opened {
-            self.noise.of_day(now, &mut self.changes, |it| it.incidents_opened += 1);
-        }
     }
 
     /// Nothing holds an alert back any more, and this became of it.
@@ -358,9 +256,18 @@ impl State {
         fingerprint: Fingerprint,
         disposition: Disposition,
     ) {
+        self.account(now, (fingerprint, disposition), |it| it.let_go += 1);
+    }
+
+    fn account(
+        &mut self,
+        now: Timestamp,
+        (fingerprint, disposition): (Fingerprint, Disposition),
+        write: impl FnOnce(&mut RuleAccount),
+    ) {
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
         self.noise.of_rule(now, rule_of(&alert.labels), &mut self.changes, |it| {
-            it.let_go += 1;
+            write(it);
             it.note(disposition);
         });
         if disposition == Disposition::Opened {

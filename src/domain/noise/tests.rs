@@ -1,6 +1,7 @@
 //! Small stories of what is counted where.
 
 use super::*;
+use crate::domain::Closed;
 use crate::domain::effect::{EffectKey, Outcome, OutcomeKind};
 use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert};
 use crate::domain::later;
