@@ -229,6 +229,8 @@ enum Fact {
     AlertsResolved(IncidentId),
     /// A member of an incident fires again.
     AlertsFiring(IncidentId),
+    /// Two incidents turned out to be one.
+    IncidentsAreOne { into: IncidentId, from: IncidentId },
 }
 
 /// What alerts did in an incident, for the timeline.
@@ -344,6 +346,7 @@ impl State {
                 }
                 Fact::IncidentBegan(incident) => self.recognise(now, incident),
                 Fact::AlertsResolved(incident) => self.alerts_of_executions(now, incident, true),
+                Fact::IncidentsAreOne { into, from } => self.merge_by_evidence(now, into, from),
                 Fact::AlertsFiring(incident) => self.alerts_of_executions(now, incident, false),
             }
         }

@@ -142,6 +142,7 @@ pub(super) fn incident() -> Incident {
         children: BTreeSet::new(),
         merged_into: Some(IncidentId(41)),
         is_split: false,
+        bridges: BTreeMap::new(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Causes: which item an incident began at, and which change may have begun it.
 //!
 //! A place is the likelier the root the more of the others a fault there would explain, on the graph
-//! of dependencies, and the earlier it was seen. A change is the more suspect the shorter it was made
-//! before, and the nearer to a likely root.
+//! of dependencies, the more unusual what alerts say of it is, and the earlier it was seen. A change
+//! is the more suspect the shorter it was made before, and the nearer to a likely root.
 
 use super::change::ChangeId;
-use super::correlation::{Place, Sighting};
+use super::correlation::{Place, Told};
 use super::flapping::faded;
 use super::incident::{Incident, IncidentId};
 use super::item::{Catalog, ItemId};
@@ -47,9 +47,14 @@ const REACHED_MAX: usize = 256;
 /// An effect is looked for so many steps away.
 const HOPS_MAX: u8 = 4;
 /// The weights of what counts for a root; they add up to 1000.
-const EXPLAINS: u64 = 600;
-const EARLY: u64 = 300;
-const PRIMARY: u64 = 100;
+const EXPLAINS: u64 = 375;
+const NEWS: u64 = 375;
+const EARLY: u64 = 190;
+const PRIMARY: u64 = 60;
+/// What is said of a place counts so much less if it is a caller who says it, in a thousand.
+const CALLER_SHARE: u64 = 300;
+/// What is said late counts so much less, in a thousand.
+const LATE_SHARE: u64 = 200;
 /// Being early counts half after so many seconds.
 const EARLY_HALF_LIFE_SECONDS: u64 = 60;
 /// A change counts half after so many seconds, and nothing after an hour.
@@ -68,6 +73,7 @@ struct Candidate {
     first_at: Timestamp,
     is_primary: bool,
     explained: usize,
+    firsts: usize,
     score: u64,
 }
 
@@ -102,28 +108,33 @@ impl State {
     /// The places of an incident, the likeliest root first.
     fn root_candidates(&self, id: IncidentId) -> Vec<Candidate> {
         let catalog = &*self.rules.catalog;
-        let mut seen: Vec<(&Place, &Sighting)> = self.sightings.of(id).collect();
+        let mut seen: Vec<(&Place, &Told)> = self.sightings.of(id).collect();
         seen.sort_by_key(|(place, it)| (it.first_at, !it.is_primary, *place));
         seen.truncate(PLACES_MAX);
         let Some(began) = seen.first().map(|(_, it)| it.first_at) else { return Vec::new() };
         let about: Vec<&Place> =
             seen.iter().filter(|(_, it)| it.is_primary).map(|(place, _)| *place).collect();
+        let news: Vec<u64> =
+            seen.iter().map(|(place, told)| self.news_of(place, told, began)).collect();
+        let most = news.iter().copied().max().unwrap_or(0).max(1);
         let mut candidates: Vec<Candidate> = seen
             .iter()
-            .map(|(place, sighting)| {
+            .zip(news)
+            .map(|((place, told), news)| {
                 let effects = effects_of(catalog, place);
                 let is_explained = |it: &&&Place| it == &place || effects.explains(catalog, it);
                 let explained = about.iter().filter(is_explained).count();
                 let share = (explained as u64 * EXPLAINS).checked_div(about.len() as u64);
-                let late = seconds_between(began, sighting.first_at);
+                let late = seconds_between(began, told.first_at);
                 let early = faded(EARLY, late, EARLY_HALF_LIFE_SECONDS);
-                let primary = if sighting.is_primary { PRIMARY } else { 0 };
+                let primary = if told.is_primary { PRIMARY } else { 0 };
                 Candidate {
                     place: (*place).clone(),
-                    first_at: sighting.first_at,
-                    is_primary: sighting.is_primary,
+                    first_at: told.first_at,
+                    is_primary: told.is_primary,
                     explained,
-                    score: share.unwrap_or(0) + early + primary,
+                    firsts: self.firsts_of(place, told),
+                    score: share.unwrap_or(0) + early + primary + NEWS * news / most,
                 }
             })
             .collect();
@@ -133,15 +144,38 @@ impl State {
         candidates
     }
 
+    /// How much that is new is said of a place.
+    fn news_of(&self, place: &Place, told: &Told, began: Timestamp) -> u64 {
+        let name = place.name(&self.rules.catalog);
+        let news = told.said.values().map(|it| {
+            let late = seconds_between(began, it.first_at);
+            let early = LATE_SHARE + faded(1000 - LATE_SHARE, late, EARLY_HALF_LIFE_SECONDS);
+            let share = if it.by_caller { CALLER_SHARE } else { 1000 };
+            self.newness(&it.name, name) * early / 1000 * share / 1000
+        });
+        news.sum()
+    }
+
+    /// How many kinds of alerts speak of a place for the first time.
+    fn firsts_of(&self, place: &Place, told: &Told) -> usize {
+        let name = place.name(&self.rules.catalog);
+        told.said.values().filter(|it| self.newness(&it.name, name) == 1000).count()
+    }
+
     fn name_roots(&self, incident: &Incident, candidates: &[Candidate]) -> Vec<RootCause> {
         let about = candidates.iter().filter(|it| it.is_primary).count();
         let named = candidates.iter().take(ROOTS_MAX).map(|it| {
             let late = seconds_between(incident.opened_at, it.first_at);
             let item = it.place.name(&self.rules.catalog).to_owned();
             let explained = it.explained;
+            let firsts = match it.firsts {
+                0 => String::new(),
+                1 => "; one kind of alert was never heard of it before".to_owned(),
+                count => format!("; {count} kinds of alerts were never heard of it before"),
+            };
             let why = format!(
                 "a fault there explains {explained} of the {about} places in trouble; it was seen \
-                 {late} s after the first alert"
+                 {late} s after the first alert{firsts}"
             );
             RootCause { item, score: it.score, why }
         });
@@ -209,7 +243,7 @@ impl Effects<'_> {
 fn effects_of<'c>(catalog: &'c Catalog, place: &'c Place) -> Effects<'c> {
     match place {
         Place::Item(item) => Effects::Items(reached(catalog, *item)),
-        Place::Zone(zone) => Effects::Zone(zone),
+        Place::Zone(_) => Effects::Zone(place.name(catalog)),
         Place::Service(_) | Place::Host(_) => Effects::Itself,
     }
 }

@@ -1,18 +1,22 @@
 //! Correlation: which incident an alert belongs to. A grouping rule decides where one matches; else
 //! the evidence does, and where an alert tells nothing of its place, its name.
 
+mod bridge;
 mod evidence;
 mod experience;
 mod place;
 pub mod requirement;
+mod returning;
 mod rule;
 mod sighting;
 
 pub use evidence::Evidence;
+use evidence::Weighed;
 pub use experience::{Chance, Experience};
-pub(super) use place::Place;
+use place::Places;
 pub use place::Way;
-pub(super) use sighting::{Sighting, Sightings};
+pub(super) use place::{Place, Spoken};
+pub(super) use sighting::{Sightings, Told};
 
 use super::alert::{Disposition, Grouping};
 use super::flapping::FlappingRule;
@@ -53,25 +57,17 @@ impl State {
         let rules = self.rules.clone();
         let labels = self.alerts.get(&fingerprint).map(|it| &it.labels);
         let found = self.rule_for(now, fingerprint, &rules);
-        let places = match (found, labels) {
-            (None, Some(labels)) => Some(self.places(labels)).filter(|it| !it.is_empty()),
-            _ => None,
-        };
+        let spoken = labels.map(|it| self.spoken(it)).unwrap_or_default();
+        let places = Some(&spoken.places).filter(|it| found.is_none() && !it.is_empty());
         let fallback = if places.is_some() { &*BY_EVIDENCE } else { &*LAST_RESORT };
         let rule = found.unwrap_or(fallback);
         let group = (rule.rule.name.clone(), self.group_of(fingerprint, rule));
-        let own = self.alerts.get(&fingerprint).and_then(|it| it.incident);
-        let (incident, grouping) = match own.filter(|it| self.incidents.contains_key(it)) {
+        let own = self.own_incident(now, fingerprint, places.is_some());
+        let (incident, grouping) = match own {
             Some(own) => (Some(own), Grouping::Returned),
             None => match (self.same_thing(fingerprint, rule), places) {
                 (Some((incident, alert)), _) => (Some(incident), Grouping::SameThing { alert }),
-                (None, Some(places)) => {
-                    self.learn_from(now, fingerprint, &places);
-                    match self.weigh(now, fingerprint, &places).map(Box::new) {
-                        Some(it) if it.is_enough() => (Some(it.incident), Grouping::Evidence(it)),
-                        nearest => (None, Grouping::Apart { nearest }),
-                    }
-                }
+                (None, Some(places)) => self.group_by_evidence(now, fingerprint, places),
                 (None, None) => self.open_incident_of(now, rule, &group, fingerprint),
             },
         };
@@ -85,13 +81,34 @@ impl State {
             if disposition == Disposition::Reopened {
                 self.reopen_incident(now, incident, "", "an alert fires again");
             }
-            self.join_incident(now, incident, fingerprint);
+            self.join_incident(now, incident, fingerprint, &spoken);
         } else {
-            let opening = Opening { rule, group: &group.1, grouping: &grouping };
+            let opening = Opening { rule, group: &group.1, grouping: &grouping, spoken: &spoken };
             let incident = self.open_incident(now, fingerprint, &opening);
             self.groups.entry(group).or_default().insert(incident, incident);
         }
         (disposition, reference, grouping)
+    }
+
+    /// The incident for which there is enough evidence, and what there is of it.
+    fn group_by_evidence(
+        &mut self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        places: &Places,
+    ) -> (Option<IncidentId>, Grouping) {
+        self.learn_from(now, fingerprint, places);
+        let Some(Weighed { best, also }) = self.weigh(now, fingerprint, places) else {
+            return (None, Grouping::Apart { nearest: None });
+        };
+        if let Some(also) = also {
+            self.note_bridge(fingerprint, best.incident, also);
+        }
+        if best.is_enough() {
+            (Some(best.incident), Grouping::Evidence(Box::new(best)))
+        } else {
+            (None, Grouping::Apart { nearest: Some(Box::new(best)) })
+        }
     }
 
     /// The open incident of an alert that tells of the same thing with another severity. Where the

@@ -16,7 +16,7 @@ use super::rules::RuleRef;
 use super::service_level::SlaClock;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 super::numbered_id!(
@@ -243,6 +243,16 @@ pub struct Incident {
     /// It was split off another by a person; the group's new alerts go to the other.
     #[serde(default)]
     pub is_split: bool,
+    /// The younger incidents for which alerts spoke that belong to this one as well, with these alerts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bridges: BTreeMap<IncidentId, BTreeSet<Fingerprint>>,
+}
+
+impl Incident {
+    /// Since when all its alerts are over, or a person said so; `None` while it is not.
+    pub fn over_since(&self) -> Option<Timestamp> {
+        self.resolved_at.filter(|_| self.state == IncidentState::Resolved)
+    }
 }
 
 /// What alerts of one name tell of one place; kept with an incident when its alerts are gone.

@@ -84,6 +84,7 @@ fn incident(id: u64, at: i64, title: &str, labels: &[(&str, &str)]) -> Incident 
         children: BTreeSet::new(),
         merged_into: None,
         is_split: false,
+        bridges: BTreeMap::new(),
     }
 }
 

@@ -33,13 +33,15 @@ pub(super) fn alternative(evidence: &Evidence) -> Option<String> {
 pub(super) fn pieces(stage: Stage, evidence: &Evidence) -> Stage {
     let points = |it: u64| i32::try_from(it).unwrap_or(i32::MAX);
     let loss = |before: u64, after: u64| -points(before.saturating_sub(after));
-    let Evidence { at_once, after_gap, after_experience, .. } = *evidence;
+    let Evidence { at_once, after_gap, after_over, after_experience, .. } = *evidence;
+    let over = format!("its alerts were over for {}", length(evidence.over_seconds));
     let gap = format!("{} passed since", length(evidence.gap_seconds));
     let experience = "as far as alerts of these names were no mere coincidence so far";
     stage
         .evidence(evidence.way.as_str(), points(at_once), seen(evidence))
         .evidence("gap", loss(at_once, after_gap), gap)
-        .evidence("experience", loss(after_gap, after_experience), experience)
+        .evidence("over", loss(after_gap, after_over), over)
+        .evidence("experience", loss(after_over, after_experience), experience)
         .evidence(
             "severity",
             loss(after_experience, evidence.points),
@@ -84,6 +86,8 @@ mod tests {
             gap_seconds: 75,
             at_once: 700,
             after_gap: 525,
+            over_seconds: 3,
+            after_over: 510,
             after_experience: 500,
             points: 350,
             needed: 270,

@@ -21,7 +21,9 @@ const ENOUGH_OF_ONE: u64 = 160;
 /// What a piece of information counts beside an alert, in a thousand.
 const INFO_SHARE: u64 = 700;
 /// A cause may be told of so many seconds after the first of its effects.
-const LATE_CAUSE_SECONDS: u64 = 120;
+const LATE_CAUSE_SECONDS: u64 = 600;
+/// What speaks for an incident that is over counts half after each further so many seconds.
+const OVER_HALF_LIFE_SECONDS: u64 = 60;
 /// Nothing older than that is looked at, in seconds.
 const HORIZON_SECONDS: u64 = 2 * 3600;
 /// All of a million.
@@ -88,6 +90,12 @@ pub struct Evidence {
     pub at_once: u64,
     /// What is left of it after that time.
     pub after_gap: u64,
+    /// Seconds since all alerts of the incident were over; 0 while some are not.
+    #[serde(default)]
+    pub over_seconds: u64,
+    /// What is left of it after those.
+    #[serde(default)]
+    pub after_over: u64,
     /// What is left of that by experience.
     pub after_experience: u64,
     /// What is left in the end.
@@ -106,6 +114,28 @@ impl Evidence {
     }
 }
 
+/// What the evidence says of an alert.
+pub(in crate::domain) struct Weighed {
+    /// What speaks for the best incident, be it enough or not.
+    pub(in crate::domain) best: Evidence,
+    /// Another incident for which there would be enough as well.
+    pub(in crate::domain) also: Option<IncidentId>,
+}
+
+#[derive(Clone, Copy)]
+struct RunnerUp {
+    incident: IncidentId,
+    points: u64,
+    is_enough: bool,
+}
+
+impl RunnerUp {
+    fn of(evidence: &Evidence) -> Self {
+        let (incident, points) = (evidence.incident, evidence.points);
+        Self { incident, points, is_enough: evidence.is_enough() }
+    }
+}
+
 /// The alert that is being decided about.
 struct Newcomer<'a> {
     alert: &'a Alert,
@@ -120,7 +150,7 @@ impl State {
         now: Timestamp,
         fingerprint: Fingerprint,
         places: &Places,
-    ) -> Option<Evidence> {
+    ) -> Option<Weighed> {
         let alert = self.alerts.get(&fingerprint)?;
         let is_info = Severity::from_label(alert.labels.get("severity")) == Severity::Info;
         let newcomer = Newcomer {
@@ -130,7 +160,7 @@ impl State {
         };
         let ways = ways_to(&self.rules.catalog, places);
         let mut best: Option<(Evidence, &Place)> = None;
-        let mut runner_up: Option<(IncidentId, u64)> = None;
+        let mut runner_up: Option<RunnerUp> = None;
         for (way, place) in &ways {
             for sighting in self.sightings.at(place) {
                 if seconds_between(sighting.at, now) > HORIZON_SECONDS {
@@ -145,20 +175,20 @@ impl State {
                 } else {
                     Some(found)
                 };
-                let next = worse.map(|it| (it.incident, it.points));
+                let next = worse.map(|it| RunnerUp::of(&it));
                 let winner = best.as_ref().map(|it| it.0.incident);
-                let is_other = |it: &(IncidentId, u64)| Some(it.0) != winner;
                 runner_up = [runner_up, next]
                     .into_iter()
                     .flatten()
-                    .filter(is_other)
-                    .max_by_key(|it| (it.1, std::cmp::Reverse(it.0)));
+                    .filter(|it| Some(it.incident) != winner)
+                    .max_by_key(|it| (it.points, std::cmp::Reverse(it.incident)));
             }
         }
         let (mut best, place) = best?;
-        best.runner_up = runner_up;
+        best.runner_up = runner_up.map(|it| (it.incident, it.points));
         place.name(&self.rules.catalog).clone_into(&mut best.place);
-        Some(best)
+        let both = runner_up.filter(|it| it.is_enough && best.is_enough());
+        Some(Weighed { also: both.map(|it| it.incident), best })
     }
 
     /// What speaks for one incident, seen at one place.
@@ -200,10 +230,12 @@ impl State {
         let gap_seconds = seconds_between(seen_at, now);
         let at_once = way.points();
         let after_gap = faded(at_once, gap_seconds, way.half_life_seconds());
+        let over_seconds = incident.over_since().map_or(0, |it| seconds_between(it, now));
+        let after_over = faded(after_gap, over_seconds, OVER_HALF_LIFE_SECONDS);
         let of_part = way == Way::SamePart;
         let likely =
             if of_part { ONE } else { newcomer.follows_ppm.min(self.leads_ppm(&leader.labels)) };
-        let after_experience = after_gap * likely / ONE;
+        let after_experience = after_over * likely / ONE;
         let share = if of_part { 1000 } else { newcomer.share };
         let of_one = if incident.alert_count == 1 && !of_part { ENOUGH_OF_ONE } else { 0 };
         Evidence {
@@ -214,6 +246,8 @@ impl State {
             gap_seconds,
             at_once,
             after_gap,
+            over_seconds,
+            after_over,
             after_experience,
             points: after_experience * share / 1000,
             needed: ENOUGH + of_one,

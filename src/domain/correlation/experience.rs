@@ -8,11 +8,13 @@
 
 use super::evidence::in_other_worlds;
 use super::place::{Place, Places, ways_to};
+use crate::domain::incident::IncidentId;
 use crate::domain::item::{Catalog, ItemId};
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::{ObjectKey, State, later, seconds_between};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Whatever came before by so many seconds is company.
@@ -23,6 +25,8 @@ const HALF_LIFE_SECONDS: u64 = 30 * 24 * 3600;
 const NAMES_MAX: usize = 4096;
 /// No name is longer, in bytes.
 const NAME_BYTES_MAX: usize = 160;
+/// So many places are known of each name.
+const PLACES_MAX: usize = 128;
 /// All of a million.
 const ONE: u64 = 1_000_000;
 /// How sure one is of a name that was never heard, and how many alerts it takes to outweigh that.
@@ -45,6 +49,29 @@ pub struct Experience {
     pub led: u32,
     /// When the counts were last halved, or begun.
     pub halved_at: Timestamp,
+    /// In how many incidents such an alert spoke of each place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, u32>,
+}
+
+/// The name under which an alert's experience is kept: its own, and its severity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::domain) struct ExperienceName {
+    hash: u64,
+    name: Arc<str>,
+}
+
+impl ExperienceName {
+    /// The one of an alert with these labels.
+    pub(in crate::domain) fn of(labels: &Labels) -> Self {
+        let name: Arc<str> = experience_name(labels).into();
+        let hash = name.bytes().fold(0, |hash, it| mixed(hash ^ u64::from(it)));
+        Self { hash, name }
+    }
+
+    pub(in crate::domain) fn hash(&self) -> u64 {
+        self.hash
+    }
 }
 
 /// How often places drawn by lot were in company.
@@ -160,6 +187,34 @@ impl State {
         self.changes.objects.insert(ObjectKey::Memory);
     }
 
+    /// How new it is that such an alert speaks of a place: 1000 for the first time, and the less in the
+    /// more incidents that happened before.
+    pub(in crate::domain) fn newness(&self, name: &ExperienceName, place: &str) -> u64 {
+        let known = self.experiences.get(&name.name);
+        let count = known.map_or(0, |it| match it.places.get(place) {
+            Some(count) => *count,
+            None if it.places.len() >= PLACES_MAX => 1,
+            None => 0,
+        });
+        1000 / (1 + u64::from(count))
+    }
+
+    /// Learns from an incident that is closed what was said of which place.
+    pub(in crate::domain) fn learn_places(&mut self, now: Timestamp, incident: IncidentId) {
+        let catalog = self.rules.catalog.clone();
+        let told = self.sightings.of(incident);
+        let said: Vec<(ExperienceName, String)> = told
+            .flat_map(|(place, it)| it.said.values().map(move |said| (said, place)))
+            .map(|(said, place)| (said.name.clone(), place.name(&catalog).to_owned()))
+            .collect();
+        for (name, place) in said {
+            let Some(known) = self.experience(now, &name.name) else { continue };
+            if known.places.len() < PLACES_MAX || known.places.contains_key(&place) {
+                *known.places.entry(place).or_default() += 1;
+            }
+        }
+    }
+
     /// The experience of a name, to be changed; `None` if there is no room for another name.
     fn experience(&mut self, now: Timestamp, name: &str) -> Option<&mut Experience> {
         if !self.experiences.contains_key(name) {
@@ -168,7 +223,8 @@ impl State {
             }
             let name: Arc<str> = name.into();
             let (began, followed, led) = (0, 0, 0);
-            let new = Experience { name: name.clone(), began, followed, led, halved_at: now };
+            let (name_, places) = (name.clone(), BTreeMap::new());
+            let new = Experience { name: name_, began, followed, led, halved_at: now, places };
             self.experiences.insert(name, new);
         }
         let known = self.experiences.get_mut(name)?;
@@ -177,6 +233,10 @@ impl State {
             known.began /= 2;
             known.followed /= 2;
             known.led /= 2;
+            known.places.retain(|_, count| {
+                *count /= 2;
+                *count > 0
+            });
             known.halved_at = now;
         }
         Some(known)
@@ -253,7 +313,7 @@ impl State {
             return None;
         }
         let zone = match &host {
-            Some(Place::Item(it)) => catalog.zone(*it).map(|it| Place::Zone(it.to_owned())),
+            Some(Place::Item(it)) => catalog.zone(*it).map(|it| Place::Zone(it.into())),
             _ => None,
         };
         Some(Places { service, host, zone })

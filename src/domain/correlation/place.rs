@@ -11,11 +11,32 @@ pub(in crate::domain) enum Place {
     /// A configuration item.
     Item(ItemId),
     /// A service that is in no catalog.
-    Service(String),
+    Service(PlaceName),
     /// A machine that is in no catalog.
-    Host(String),
+    Host(PlaceName),
     /// A zone, a data centre or a region.
-    Zone(String),
+    Zone(PlaceName),
+}
+
+/// The name of a place, compared by a hash of it first: places are looked up for each alert, and
+/// most of their names begin alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::domain) struct PlaceName {
+    hash: u64,
+    name: Box<str>,
+}
+
+impl From<&str> for PlaceName {
+    /// The hash is FNV-1a, over eight bytes at a time.
+    fn from(name: &str) -> Self {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for part in name.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Self { hash, name: name.into() }
+    }
 }
 
 impl Place {
@@ -23,7 +44,7 @@ impl Place {
     pub(in crate::domain) fn name<'a>(&'a self, catalog: &'a Catalog) -> &'a str {
         match self {
             Self::Item(it) => catalog.name(*it),
-            Self::Service(it) | Self::Host(it) | Self::Zone(it) => it,
+            Self::Service(it) | Self::Host(it) | Self::Zone(it) => &it.name,
         }
     }
 
@@ -48,6 +69,19 @@ pub(in crate::domain) struct Places {
     pub(in crate::domain) zone: Option<Place>,
 }
 
+/// All that labels speak of. They are bound once for each decision, since that is most of its cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::domain) struct Spoken {
+    /// Where.
+    pub(in crate::domain) places: Places,
+    /// What was called, if it is the caller who complains.
+    pub(in crate::domain) called: Option<Place>,
+    /// The service that the alert is counted for.
+    pub(in crate::domain) service: Option<String>,
+    /// Whether there is a catalog, and nothing of it is spoken of.
+    pub(in crate::domain) is_unbound: bool,
+}
+
 impl Places {
     /// Whether it speaks of no place that is known.
     pub(in crate::domain) fn is_empty(&self) -> bool {
@@ -68,29 +102,44 @@ const ZONE_LABELS: [&str; 5] =
     ["zone", "availability_zone", "topology_kubernetes_io_zone", "datacenter", "dc"];
 
 impl State {
+    /// All that labels speak of.
+    pub(in crate::domain) fn spoken(&self, labels: &Labels) -> Spoken {
+        let catalog = &*self.rules.catalog;
+        let bindings = catalog.bind(labels);
+        Spoken {
+            places: places_of(catalog, &bindings, labels),
+            called: bindings.called().map(|it| Place::Item(it.item)),
+            service: catalog.service_bound(&bindings, labels).map(str::to_owned),
+            is_unbound: !catalog.is_empty() && bindings.is_empty(),
+        }
+    }
+
     /// Where labels speak of.
     pub(in crate::domain) fn places(&self, labels: &Labels) -> Places {
         let catalog = &*self.rules.catalog;
-        let bindings = catalog.bind(labels);
-        let item = |it: ItemId| Place::Item(it);
-        let service = bindings.service().map(|it| item(it.item));
-        let host = bindings.host().map(|it| item(it.item));
-        // Nothing is guessed where the machine is known.
-        let guess = if host.is_none() { Bindings::guess(labels) } else { Guess::default() };
-        // An alert about a machine that is known is not about the job that watches machines.
-        let service = match (&service, &host) {
-            (None, None) => guess.service.map(|it| Place::Service(it.to_owned())),
-            _ => service,
-        };
-        let host = host.or_else(|| guess.host.map(|it| Place::Host(it.to_owned())));
-        // Whole organisations put one `dc` on all that they have; only the catalog knows what is a zone.
-        let told = ZONE_LABELS.iter().find_map(|it| labels.get(it));
-        let zone = told.filter(|it| catalog.has_zone(it)).or_else(|| match &host {
-            Some(Place::Item(it)) => catalog.zone(*it),
-            _ => None,
-        });
-        Places { service, host, zone: zone.map(|it| Place::Zone(it.to_owned())) }
+        places_of(catalog, &catalog.bind(labels), labels)
     }
+}
+
+fn places_of(catalog: &Catalog, bindings: &Bindings<'_>, labels: &Labels) -> Places {
+    let item = |it: ItemId| Place::Item(it);
+    let service = bindings.service().map(|it| item(it.item));
+    let host = bindings.host().map(|it| item(it.item));
+    // Nothing is guessed where the machine is known.
+    let guess = if host.is_none() { Bindings::guess(labels) } else { Guess::default() };
+    // An alert about a machine that is known is not about the job that watches machines.
+    let service = match (&service, &host) {
+        (None, None) => guess.service.map(|it| Place::Service(it.into())),
+        _ => service,
+    };
+    let host = host.or_else(|| guess.host.map(|it| Place::Host(it.into())));
+    // Whole organisations put one `dc` on all that they have; only the catalog knows what is a zone.
+    let told = ZONE_LABELS.iter().find_map(|it| labels.get(it));
+    let zone = told.filter(|it| catalog.has_zone(it)).or_else(|| match &host {
+        Some(Place::Item(it)) => catalog.zone(*it),
+        _ => None,
+    });
+    Places { service, host, zone: zone.map(|it| Place::Zone(it.into())) }
 }
 
 /// How a new alert's place is related to one where an incident was seen.

@@ -1,26 +1,50 @@
 //! Where incidents were seen: the index by which a new alert finds those that it may belong to.
 
-use super::place::Place;
+use super::experience::ExperienceName;
+use super::place::{Place, Spoken};
 use crate::domain::State;
 use crate::domain::incident::{IncidentId, Symptom, note_symptom};
 use crate::domain::label::Fingerprint;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// An incident at a place: the alerts of the one that speak of the other, as far as they matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::domain) struct Sighting {
     /// The incident.
     pub(in crate::domain) incident: IncidentId,
-    /// When the first of its alerts joined it that speak of the place.
-    pub(in crate::domain) first_at: Timestamp,
-    /// When the last of them did.
+    /// When the last of its alerts joined it that speak of the place.
     pub(in crate::domain) at: Timestamp,
-    /// The last of them.
+    /// That alert.
     pub(in crate::domain) alert: Fingerprint,
     /// Whether one of them is about the place first of all.
     pub(in crate::domain) is_primary: bool,
 }
+
+/// What an incident tells of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::domain) struct Told {
+    /// When its first alert joined that speaks of the place.
+    pub(in crate::domain) first_at: Timestamp,
+    /// Whether an alert is about the place first of all.
+    pub(in crate::domain) is_primary: bool,
+    /// What is said of it, by a hash of the name.
+    pub(in crate::domain) said: BTreeMap<u64, Said>,
+}
+
+/// An alert's name, said of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::domain) struct Said {
+    /// The name of its experience.
+    pub(in crate::domain) name: ExperienceName,
+    /// When it was first said.
+    pub(in crate::domain) first_at: Timestamp,
+    /// Whether it was said by a caller, who can only suspect.
+    pub(in crate::domain) by_caller: bool,
+}
+
+/// So many names are kept of what is said of a place.
+const SAID_MAX: usize = 64;
 
 /// All sightings of incidents that are not closed.
 #[derive(Default)]
@@ -28,7 +52,7 @@ pub(in crate::domain) struct Sightings {
     /// By place; the latest stands last.
     by_place: BTreeMap<Place, Vec<Sighting>>,
     /// The places of each incident.
-    of_incident: BTreeMap<IncidentId, BTreeSet<Place>>,
+    of_incident: BTreeMap<IncidentId, BTreeMap<Place, Told>>,
 }
 
 /// So many incidents are looked at in one place, the latest first.
@@ -37,53 +61,68 @@ const LOOKED_AT_MAX: usize = 8;
 /// Up to so many places each new one is a reason to look for causes again.
 const CAUSES_EACH_TIME: usize = 32;
 
+impl Told {
+    /// Of too many names those with the lowest hashes are kept, so that their order does not matter.
+    fn say(&mut self, name: &ExperienceName, at: Timestamp, by_caller: bool) {
+        if let Some(known) = self.said.get_mut(&name.hash()) {
+            known.first_at = known.first_at.min(at);
+            known.by_caller &= by_caller;
+            return;
+        }
+        self.said.insert(name.hash(), Said { name: name.clone(), first_at: at, by_caller });
+        if self.said.len() > SAID_MAX {
+            self.said.pop_last();
+        }
+    }
+}
+
 impl Sightings {
     /// The incidents that were seen at a place, the latest first, and not more than some.
     pub(in crate::domain) fn at(&self, place: &Place) -> impl Iterator<Item = &Sighting> {
         self.by_place.get(place).into_iter().flatten().rev().take(LOOKED_AT_MAX)
     }
 
-    /// The places of an incident with what was seen there.
+    /// The places of an incident with what it tells of them.
     pub(in crate::domain) fn of(
         &self,
         incident: IncidentId,
-    ) -> impl Iterator<Item = (&Place, &Sighting)> {
-        self.of_incident.get(&incident).into_iter().flatten().filter_map(move |place| {
-            let sighting = self.by_place.get(place)?.iter().find(|it| it.incident == incident)?;
-            Some((place, sighting))
-        })
+    ) -> impl Iterator<Item = (&Place, &Told)> {
+        self.of_incident.get(&incident).into_iter().flatten()
     }
 
     /// Adds what was seen. Tells whether the incident is new there.
     fn add(&mut self, place: &Place, seen: Sighting) -> bool {
-        let is_new = match self.of_incident.get_mut(&seen.incident) {
-            Some(places) if places.contains(place) => false,
-            Some(places) => places.insert(place.clone()),
-            None => {
-                self.of_incident.insert(seen.incident, BTreeSet::from([place.clone()]));
-                true
-            }
-        };
-        let mut merged = seen;
         let row = match self.by_place.get_mut(place) {
             Some(row) => row,
             None => self.by_place.entry(place.clone()).or_default(),
         };
-        if !is_new && let Some(old) = row.iter().rposition(|it| it.incident == seen.incident) {
-            let known = row.remove(old);
-            let latest = (known.at, known.alert).max((seen.at, seen.alert));
-            (merged.at, merged.alert) = latest;
-            merged.first_at = known.first_at.min(seen.first_at);
+        let mut merged = seen;
+        // Most come to the incident that was seen there last.
+        let known = row.iter().rposition(|it| it.incident == seen.incident);
+        if let Some(known) = known.map(|it| row.remove(it)) {
+            (merged.at, merged.alert) = (known.at, known.alert).max((seen.at, seen.alert));
             merged.is_primary |= known.is_primary;
         }
         let place = row.partition_point(|it| (it.at, it.incident) < (merged.at, merged.incident));
         row.insert(place, merged);
-        is_new
+        known.is_none()
+    }
+
+    /// Adds what an alert tells of a place.
+    fn tell(&mut self, incident: IncidentId, place: &Place, at: Timestamp) -> &mut Told {
+        let of_incident = self.of_incident.entry(incident).or_default();
+        if !of_incident.contains_key(place) {
+            let new = Told { first_at: at, is_primary: false, said: BTreeMap::new() };
+            of_incident.insert(place.clone(), new);
+        }
+        let told = of_incident.get_mut(place).expect("it was added above");
+        told.first_at = told.first_at.min(at);
+        told
     }
 
     /// Forgets an incident.
     pub(in crate::domain) fn forget(&mut self, incident: IncidentId) {
-        for place in self.of_incident.remove(&incident).unwrap_or_default() {
+        for place in self.of_incident.remove(&incident).unwrap_or_default().into_keys() {
             if let Some(row) = self.by_place.get_mut(&place) {
                 row.retain(|it| it.incident != incident);
                 if row.is_empty() {
@@ -103,18 +142,38 @@ impl State {
         symptoms: &mut Vec<Symptom>,
     ) -> bool {
         let Some(alert) = self.alerts.get(&fingerprint) else { return false };
+        let spoken = self.spoken(&alert.labels);
+        self.sight_at(fingerprint, &spoken, symptoms)
+    }
+
+    /// [`Self::sight`] where it is known what the alert speaks of.
+    pub(in crate::domain) fn sight_at(
+        &mut self,
+        fingerprint: Fingerprint,
+        spoken: &Spoken,
+        symptoms: &mut Vec<Symptom>,
+    ) -> bool {
+        let Some(alert) = self.alerts.get(&fingerprint) else { return false };
         let (Some(incident), Some(at)) = (alert.incident, alert.joined_at) else { return false };
+        let name = ExperienceName::of(&alert.labels);
         let mut is_new = false;
-        let places = self.places(&alert.labels);
-        let about = places.seen().find(|(_, is_primary)| *is_primary);
+        let about = spoken.places.seen().find(|(_, is_primary)| *is_primary);
         let about = about.map_or("", |(place, _)| place.name(&self.rules.catalog));
         note_symptom(symptoms, alert.labels.get("alertname").unwrap_or_default(), about);
-        for (place, is_primary) in places.seen() {
-            let seen = Sighting { incident, first_at: at, at, alert: fingerprint, is_primary };
+        for (place, is_primary) in spoken.places.seen() {
+            let seen = Sighting { incident, at, alert: fingerprint, is_primary };
             is_new |= self.sightings.add(place, seen);
+            let told = self.sightings.tell(incident, place, at);
+            told.is_primary |= is_primary;
+            if is_primary && spoken.called.is_none() {
+                told.say(&name, at, false);
+            }
+        }
+        if let Some(called) = &spoken.called {
+            self.sightings.tell(incident, called, at).say(&name, at, true);
         }
         // Of a storm the causes are looked for each time that it has become twice as wide.
-        let width = self.sightings.of_incident.get(&incident).map_or(0, BTreeSet::len);
+        let width = self.sightings.of_incident.get(&incident).map_or(0, BTreeMap::len);
         let is_wanted = is_new && (width <= CAUSES_EACH_TIME || width.is_power_of_two());
         if is_wanted {
             self.causes_wanted.insert(incident);

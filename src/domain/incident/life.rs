@@ -2,6 +2,7 @@
 
 use super::{Incident, IncidentId, IncidentState, Priority, Severity, TimelineEntry};
 use crate::domain::alert::{Alert, AlertState, Grouping};
+use crate::domain::correlation::Spoken;
 use crate::domain::event::{CorrelationDomain, ReceivedAlert};
 use crate::domain::execution::Context;
 use crate::domain::impact::default_impact;
@@ -26,6 +27,8 @@ pub(in crate::domain) struct Opening<'a> {
     pub(in crate::domain) group: &'a Labels,
     /// Why no other incident takes the alert.
     pub(in crate::domain) grouping: &'a Grouping,
+    /// What the alert speaks of.
+    pub(in crate::domain) spoken: &'a Spoken,
 }
 
 impl Alert {
@@ -57,7 +60,7 @@ impl State {
         fingerprint: Fingerprint,
         opening: &Opening<'_>,
     ) -> IncidentId {
-        let Opening { rule, group, grouping } = opening;
+        let Opening { rule, group, grouping, .. } = opening;
         let id = self.next_incident();
         let Some(alert) = self.alerts.get(&fingerprint) else { return id };
         let mut incident = new_incident(now, id, rule, alert);
@@ -70,7 +73,7 @@ impl State {
         let text = format!("{title} ({priority}) by the rule {}: {why}", rule.rule);
         self.log(ObjectKey::Incident(id), TimelineEntry::new(now, "opened", "", text));
         self.incidents.insert(id, incident);
-        self.join_incident(now, id, fingerprint);
+        self.join_incident(now, id, fingerprint, opening.spoken);
         self.facts.push_back(Fact::IncidentBegan(id));
         self.announce(now, id);
         id
@@ -103,6 +106,7 @@ impl State {
         now: Timestamp,
         id: IncidentId,
         fingerprint: Fingerprint,
+        spoken: &Spoken,
     ) {
         let Some(mut incident) = self.incidents.remove(&id) else { return };
         if let Some(alert) = self.alerts.get_mut(&fingerprint) {
@@ -112,10 +116,9 @@ impl State {
                 incident.severity = incident.severity.max(severity);
             }
         }
-        if let Some(service) = self.alerts.get(&fingerprint).and_then(|it| self.service_of(it))
-            && !incident.services.contains(service)
+        if let Some(service) = spoken.service.as_ref().filter(|it| !incident.services.contains(*it))
         {
-            incident.services.insert(service.to_owned());
+            incident.services.insert(service.clone());
         }
         let is_new = self.members.entry(id).or_default().insert(fingerprint);
         if is_new {
@@ -124,7 +127,9 @@ impl State {
                 alert.joined_at = Some(now);
             }
             // What the first alert is about is known since the opening.
-            if self.sight(fingerprint, &mut incident.symptoms) && incident.alert_count > 1 {
+            if self.sight_at(fingerprint, spoken, &mut incident.symptoms)
+                && incident.alert_count > 1
+            {
                 incident.impacted = self.impacted_by_incident(id);
             }
         }
@@ -133,7 +138,9 @@ impl State {
         self.fit_clocks(&mut incident);
         self.incidents.insert(id, incident);
         self.moved.entry((id, Moved::Joined)).or_default().push(fingerprint);
-        self.note_binding(now, fingerprint);
+        if spoken.is_unbound {
+            self.note_unbound(now, fingerprint);
+        }
         self.member_fires(now, id);
     }
 
@@ -289,6 +296,7 @@ impl State {
         incident.closed_at = Some(now);
         self.account_incident(now, &incident);
         self.leave_groups(&incident);
+        self.learn_places(now, id);
         self.sightings.forget(id);
         self.end_questions(now, id);
         self.log(
@@ -382,6 +390,7 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         children: BTreeSet::new(),
         merged_into: None,
         is_split: false,
+        bridges: BTreeMap::new(),
     }
 }
 

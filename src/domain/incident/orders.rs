@@ -9,7 +9,7 @@ use crate::domain::{
     Accepted, Closed, Count, Fact, ObjectKey, Refusal, Reply, State, seconds_between,
 };
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl State {
     /// Somebody says that they look after it.
@@ -206,6 +206,7 @@ impl State {
             children: BTreeSet::new(),
             acted_on: true,
             is_split: true,
+            bridges: BTreeMap::new(),
             ..old
         };
         self.set_priority(now, &mut incident);

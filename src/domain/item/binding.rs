@@ -1,6 +1,6 @@
 //! Binding: which items an alert speaks of, told from its labels as untidy as they come.
 
-use super::meaning::{Meaning, meaning_of};
+use super::meaning::{Meaning, is_called, meaning_of};
 use super::names::{Name, is_separator, is_word};
 use super::shape::{
     Clarity, is_added, is_domain_or_port, is_replica_suffix, is_watcher, subject, without_domain,
@@ -86,6 +86,13 @@ impl<'l> Bindings<'l> {
     /// The first that is no machine.
     pub fn service(&self) -> Option<&Binding<'l>> {
         self.found.iter().find(|it| !it.is_host)
+    }
+
+    /// What the service calls, where a label names it as such: it is the caller who complains then.
+    pub fn called(&self) -> Option<&Binding<'l>> {
+        let caller = self.service().map(|it| it.item);
+        let mut others = self.found.iter().filter(|it| !it.is_host && Some(it.item) != caller);
+        others.find(|it| is_called(it.label))
     }
 
     /// The first that is a machine.

@@ -25,7 +25,13 @@ pub(super) enum Meaning {
 
 /// What a label means, by its name in the spellings of many tools.
 pub(super) fn meaning_of(label: &str) -> Meaning {
-    by_word(&plain(label))
+    // It is asked for each label of each alert, and most are spelt as they stand in the table.
+    known(label).unwrap_or_else(|| by_word(&plain(label)))
+}
+
+/// Whether a label names the side that was called.
+pub(super) fn is_called(label: &str) -> bool {
+    plain(label).split('_').any(|it| CALLED.binary_search(&it).is_ok())
 }
 
 /// A name in lower case with `_` between its words, without what tools put around it:
@@ -68,10 +74,9 @@ fn bare(name: &str) -> &str {
 }
 
 fn by_word(name: &str) -> Meaning {
-    if let Ok(place) = KNOWN.binary_search_by_key(&name, |(word, _)| word) {
-        return KNOWN.get(place).map_or(Meaning::Other, |(_, meaning)| *meaning);
-    }
-    if name.starts_with("__") {
+    if let Some(meaning) = known(name) {
+        meaning
+    } else if name.starts_with("__") {
         Meaning::Nothing
     } else if name.split('_').any(|it| PARTIES.binary_search(&it).is_ok()) {
         Meaning::Party
@@ -80,7 +85,30 @@ fn by_word(name: &str) -> Meaning {
     }
 }
 
-/// The labels whose meaning is known, sorted.
+fn known(name: &str) -> Option<Meaning> {
+    let letter = usize::from(name.bytes().next()?.checked_sub(b'a')?);
+    let (from, until) = (*STARTS.get(letter)?, *STARTS.get(letter + 1)?);
+    let same = KNOWN.get(from..until)?.iter().find(|(word, _)| *word == name);
+    same.map(|(_, meaning)| *meaning)
+}
+
+/// Where the words of each letter begin in [`KNOWN`], from `a` on.
+#[expect(clippy::indexing_slicing, reason = "a panic here would be an error of the build")]
+const STARTS: [usize; 27] = {
+    let mut starts = [0; 27];
+    let mut word = 0;
+    while word < KNOWN.len() {
+        let mut later = (KNOWN[word].0.as_bytes()[0] - b'a') as usize + 1;
+        while later < starts.len() {
+            starts[later] += 1;
+            later += 1;
+        }
+        word += 1;
+    }
+    starts
+};
+
+/// The labels whose meaning is known, sorted, as [`plain`] writes them.
 const KNOWN: [(&str, Meaning); 94] = [
     ("account", Meaning::Nothing),
     ("addr", Meaning::Host(2)),
@@ -204,6 +232,10 @@ const PARTIES: [&str; 22] = [
     "vhost",
 ];
 
+/// Those of them that name the side that is called.
+const CALLED: [&str; 8] =
+    ["backend", "callee", "dependency", "destination", "dst", "peer", "remote", "upstream"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +243,8 @@ mod tests {
     #[test]
     fn the_tables_are_sorted() {
         assert!(KNOWN.is_sorted_by_key(|it| it.0) && PARTIES.is_sorted());
+        assert!(CALLED.is_sorted() && CALLED.iter().all(|it| PARTIES.contains(it)));
+        assert!(KNOWN.iter().all(|it| plain(it.0) == it.0));
     }
 
     #[test]

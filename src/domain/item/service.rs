@@ -1,6 +1,6 @@
 //! Which service an alert is counted for, and which alerts speak of nothing known.
 
-use super::Catalog;
+use super::{Bindings, Catalog};
 use crate::domain::State;
 use crate::domain::alert::Alert;
 use crate::domain::label::{Fingerprint, Labels};
@@ -17,7 +17,15 @@ impl Catalog {
     /// `service`, `app` or `job` says. An alert about a host is not counted for the `job` that watches
     /// hosts.
     pub fn service_of<'a>(&'a self, labels: &'a Labels) -> Option<&'a str> {
-        let bindings = self.bind(labels);
+        self.service_bound(&self.bind(labels), labels)
+    }
+
+    /// [`Self::service_of`] for labels that are bound already.
+    pub(in crate::domain) fn service_bound<'a>(
+        &'a self,
+        bindings: &Bindings<'a>,
+        labels: &'a Labels,
+    ) -> Option<&'a str> {
         if let Some(service) = bindings.service() {
             return Some(self.name(service.item));
         }
@@ -74,11 +82,9 @@ impl State {
         self.rules.catalog.service_of(&alert.labels)
     }
 
-    /// Notes an alert that joins an incident, if it speaks of nothing that is known.
-    pub(in crate::domain) fn note_binding(&mut self, now: Timestamp, fingerprint: Fingerprint) {
-        let Some(alert) = self.alerts.get(&fingerprint) else { return };
-        let catalog = &self.rules.catalog;
-        if !catalog.is_empty() && catalog.bind(&alert.labels).is_empty() {
+    /// Notes an alert that joins an incident and speaks of nothing that is known.
+    pub(in crate::domain) fn note_unbound(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        if let Some(alert) = self.alerts.get(&fingerprint) {
             self.unbound.note(now, &alert.labels);
         }
     }

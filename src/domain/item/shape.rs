@@ -144,6 +144,10 @@ pub(super) fn is_watcher(name: &str) -> bool {
 
 /// The part of a value that names something: the host of an address, the name behind a namespace.
 pub(super) fn subject(value: &str) -> &str {
+    let is_plain = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.' | b':');
+    if value.bytes().all(is_plain) {
+        return value;
+    }
     let value = value.trim();
     let address = value.split_once("://").map(|(_, it)| it);
     let Some((first, rest)) = address.unwrap_or(value).split_once(['/', '?', '#']) else {
