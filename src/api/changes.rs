@@ -70,7 +70,7 @@ struct ChangeView {
 }
 
 fn view(change: Change) -> ChangeView {
-    let Change { id, source, received_at, updated_at, freezes, told } = change;
+    let Change { id, source, received_at, updated_at, heard_at: _, freezes, told } = change;
     ChangeView {
         id,
         external_id: told.external_id,

@@ -234,6 +234,7 @@ pub(super) fn change() -> Change {
         source: "github".into(),
         received_at: at(5),
         updated_at: at(6),
+        heard_at: at(6),
         freezes: vec![InFreeze { freeze: "christmas".to_owned(), allowed: false }],
         told: ReceivedChange {
             external_id: "deployment 7".to_owned(),

@@ -4,7 +4,7 @@ use super::event::ChangeBatch;
 use super::freeze::InFreeze;
 use super::incident::TimelineEntry;
 use super::timer::TimerKey;
-use super::{Closed, Count, ObjectKey, State, later};
+use super::{Closed, Count, ObjectKey, State, later, seconds_between};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,6 +119,9 @@ pub struct Change {
     pub received_at: Timestamp,
     /// When something about it last changed.
     pub updated_at: Timestamp,
+    /// When it was last told of, to the hour.
+    #[serde(default)]
+    pub heard_at: Timestamp,
     /// The freezes in which it began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freezes: Vec<InFreeze>,
@@ -147,6 +150,8 @@ pub struct ChangeLog {
 
 /// How long a change stays at hand after the last word about it, in seconds.
 const KEPT_SECONDS: i64 = 24 * 3600;
+/// A word that tells nothing new is noted once in so many seconds.
+const HEARD_SECONDS: u64 = 3600;
 /// How many stay at hand; the oldest make room.
 const KEPT_MAX: usize = 10_000;
 
@@ -223,7 +228,8 @@ impl State {
         self.log(ObjectKey::Change(id), TimelineEntry::new(now, "recorded", "", text));
         let freezes = Vec::new();
         let source = source.clone();
-        let change = Change { id, source, received_at: now, updated_at: now, freezes, told };
+        let change =
+            Change { id, source, received_at: now, updated_at: now, heard_at: now, freezes, told };
         self.change_log.put(change);
         self.mark_freezes(now, id);
         self.touch(now, ObjectKey::Change(id));
@@ -265,7 +271,13 @@ impl State {
         if told.state != ChangeState::Running {
             known.state = told.state;
         }
-        if change.told == before {
+        let is_same = change.told == before;
+        if is_same && seconds_between(change.heard_at, now) < HEARD_SECONDS {
+            return;
+        }
+        change.heard_at = now;
+        if is_same {
+            self.touch(now, ObjectKey::Change(id));
             return;
         }
         change.updated_at = now;
@@ -299,7 +311,7 @@ impl State {
 
     /// When a change need not be at hand any more.
     pub(super) fn change_wants(&self, id: ChangeId) -> Option<Timestamp> {
-        self.change_log.open.get(&id).map(|it| later(it.updated_at, KEPT_SECONDS))
+        self.change_log.open.get(&id).map(|it| later(it.heard_at.max(it.updated_at), KEPT_SECONDS))
     }
 
     /// Moves a change out of the state; views find it in the store.
@@ -358,6 +370,17 @@ mod tests {
         assert_eq!((told.version.as_str(), told.service.as_str()), ("1.2", "shop"));
         assert_eq!((open[0].received_at, open[0].updated_at), (at(0), at(9)));
         assert_eq!(open[1].told.time, Some(at(11)), "not told: when we heard of it");
+    }
+
+    #[test]
+    fn what_is_told_again_stays_at_hand() {
+        let mut state = State::default();
+        receive(&mut state, at(0), "github", told("1", ChangeState::Running));
+        receive(&mut state, at(KEPT_SECONDS - 1), "github", told("1", ChangeState::Running));
+        drop(state.apply(at(KEPT_SECONDS), &Event::Woken));
+        receive(&mut state, at(KEPT_SECONDS + 9), "github", told("1", ChangeState::Done));
+        let open: Vec<&Change> = state.change_log.open.values().collect();
+        assert_eq!((open.len(), open[0].received_at), (1, at(0)));
     }
 
     #[test]
