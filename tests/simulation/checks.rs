@@ -29,6 +29,11 @@ impl Checks {
         *self = Self { turns: 0, overdue_rounds: 0, last: None, ..std::mem::take(self) };
     }
 
+    /// The watch is busy and does not look at its timers in this round, however long that goes on.
+    pub(crate) fn passed_over(&mut self) {
+        self.overdue_rounds = self.overdue_rounds.saturating_sub(1);
+    }
+
     /// The watch's time has gone on as the steady clock has, or further.
     pub(crate) fn check_time(
         &mut self,

@@ -289,6 +289,7 @@ impl World {
         self.checks.check_time(began, &self.time, &self.disk)?;
         if self.lots.strikes(Fault::BusyWatch) {
             watch.write();
+            self.checks.passed_over();
             self.patience = Duration::from_millis(self.lots.random(Fault::BusyWatch).around(100));
         } else {
             self.patience = watch.round();
