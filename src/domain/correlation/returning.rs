@@ -16,7 +16,7 @@ const DISTANCES: u64 = 20;
 
 impl State {
     /// The incident that an alert was in before, if it belongs there still. Where evidence decides, an
-    /// incident that was quiet for long has no claim: the alert leaves it.
+    /// incident that was quiet for long has no claim: the alert leaves it, and it is closed.
     pub(super) fn own_incident(
         &mut self,
         now: Timestamp,
@@ -26,7 +26,7 @@ impl State {
         let own = self.alerts.get(&fingerprint)?.incident?;
         let incident = self.incidents.get(&own)?;
         let quiet = incident.over_since().map_or(0, |it| seconds_between(it, now));
-        if !by_evidence || quiet <= quiet_seconds(incident) {
+        if !by_evidence || incident.firing_count > 0 || quiet <= quiet_seconds(incident) {
             return Some(own);
         }
         if let Some(members) = self.members.get_mut(&own) {
@@ -36,8 +36,7 @@ impl State {
             alert.incident = None;
             alert.joined_at = None;
         }
-        // What its alerts told of stays told.
-        drop(self.sight_again(own));
+        self.close_incident(now, own);
         None
     }
 }
