@@ -13,9 +13,8 @@ mod sighting;
 pub use evidence::Evidence;
 use evidence::Weighed;
 pub use experience::{Chance, Experience};
-use place::Places;
 pub use place::Way;
-pub(super) use place::{Place, Spoken};
+pub(super) use place::{Place, Places, Spoken};
 pub(super) use sighting::{Sightings, Told};
 
 use super::alert::{Disposition, Grouping};

@@ -1,10 +1,9 @@
 //! Impact: who else feels what is in trouble, on the graph above it, and how wide that makes an incident.
 
 use super::State;
-use super::correlation::Place;
+use super::correlation::Places;
 use super::incident::{Incident, IncidentId};
 use super::item::{Catalog, ItemId, ItemKind, Topology, TopologyRelation};
-use super::label::Labels;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -61,29 +60,20 @@ pub struct ImpactedItem {
 
 impl State {
     /// What suffers if what an alert is about is in trouble; `None` = it is about no known item.
-    pub(super) fn impacted_by_alert(&self, labels: &Labels) -> Option<Box<Impacted>> {
-        let places = self.places(labels);
-        let about = places.seen().filter(|(_, is_primary)| *is_primary);
-        self.impacted_by(about.filter_map(|(place, _)| item_of(place)))
+    pub(super) fn impacted_by_alert(&self, places: &Places) -> Option<Box<Impacted>> {
+        self.impacted_by(places.items())
     }
 
     /// The same of all that an incident's alerts are about.
     pub(super) fn impacted_by_incident(&self, id: IncidentId) -> Option<Box<Impacted>> {
         let about = self.sightings.of(id).filter(|(_, it)| it.is_primary);
-        self.impacted_by(about.filter_map(|(place, _)| item_of(place)))
+        self.impacted_by(about.filter_map(|(place, _)| place.item()))
     }
 
     fn impacted_by(&self, items: impl Iterator<Item = ItemId>) -> Option<Box<Impacted>> {
         let catalog = &*self.rules.catalog;
         let troubled: Vec<(ItemId, u8)> = items.take(TROUBLED_MAX).map(|it| (it, 0)).collect();
         (!troubled.is_empty()).then(|| Box::new(Impacted::of(catalog, &troubled)))
-    }
-}
-
-fn item_of(place: &Place) -> Option<ItemId> {
-    match place {
-        Place::Item(it) => Some(*it),
-        Place::Service(_) | Place::Host(_) | Place::Zone(_) => None,
     }
 }
 
@@ -175,26 +165,15 @@ mod tests {
     use super::*;
     use crate::domain::event::{AlertBatch, Ends, Event, ReceivedAlert};
     use crate::domain::item::{Item, Relation, RelationKind};
+    use crate::domain::label::Labels;
     use crate::domain::rules::RuleSet;
     use jiff::Timestamp;
     use std::sync::Arc;
 
     fn item(name: &str, tier: Option<u8>, lifecycle: &str) -> Item {
-        Item {
-            name: name.to_owned(),
-            kind: if name == "shop" { ItemKind::System } else { ItemKind::Component },
-            item_type: String::new(),
-            namespace: "default".to_owned(),
-            title: None,
-            owner: Some(format!("{name}-team")),
-            system: None,
-            lifecycle: Some(lifecycle.to_owned()),
-            tier,
-            labels: Labels::default(),
-            matchers: Vec::new(),
-            rule: Arc::default(),
-            learned: false,
-        }
+        let kind = if name == "shop" { ItemKind::System } else { ItemKind::Component };
+        let (owner, lifecycle) = (Some(format!("{name}-team")), Some(lifecycle.to_owned()));
+        Item { owner, lifecycle, tier, ..Item::named(kind, name) }
     }
 
     /// A web site of a tier needs a cart, which needs a database, as does a trial.

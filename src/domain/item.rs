@@ -201,3 +201,25 @@ pub struct Relation {
     /// To whom.
     pub to: ItemId,
 }
+
+#[cfg(test)]
+impl Item {
+    /// One of a kind that tells nothing but its name.
+    pub(in crate::domain) fn named(kind: ItemKind, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            item_type: String::new(),
+            namespace: "default".to_owned(),
+            title: None,
+            owner: None,
+            system: None,
+            lifecycle: None,
+            tier: None,
+            labels: Labels::default(),
+            matchers: Vec::new(),
+            rule: Arc::default(),
+            learned: false,
+        }
+    }
+}

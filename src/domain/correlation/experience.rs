@@ -56,21 +56,19 @@ pub struct Experience {
 
 /// The name under which an alert's experience is kept: its own, and its severity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::domain) struct ExperienceName {
-    hash: u64,
-    name: Arc<str>,
-}
+pub(in crate::domain) struct ExperienceName(Arc<str>);
 
 impl ExperienceName {
     /// The one of an alert with these labels.
     pub(in crate::domain) fn of(labels: &Labels) -> Self {
-        let name: Arc<str> = experience_name(labels).into();
-        let hash = name.bytes().fold(0, |hash, it| mixed(hash ^ u64::from(it)));
-        Self { hash, name }
+        Self(experience_name(labels).into())
     }
 
-    pub(in crate::domain) fn hash(&self) -> u64 {
-        self.hash
+    /// A hash of the name, without writing it down: most names are known already.
+    pub(in crate::domain) fn hash(labels: &Labels) -> u64 {
+        let (name, severity) = name_and_severity(labels);
+        let bytes = name.bytes().chain([b'/']).chain(severity.bytes());
+        bytes.fold(0, |hash, it| mixed(hash ^ u64::from(it)))
     }
 }
 
@@ -115,13 +113,18 @@ fn cause_ppm(company: u32, began: u32, chance_ppm: u64) -> u64 {
 
 /// The name under which an alert's experience is kept.
 fn experience_name(labels: &Labels) -> String {
+    let (name, severity) = name_and_severity(labels);
+    format!("{name}/{severity}")
+}
+
+fn name_and_severity(labels: &Labels) -> (&str, &str) {
     let name = labels.get("alertname").unwrap_or_default();
     let mut end = name.len().min(NAME_BYTES_MAX);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
     let severity = labels.get("severity").filter(|it| it.len() <= 32).unwrap_or_default();
-    format!("{}/{severity}", name.get(..end).unwrap_or_default())
+    (name.get(..end).unwrap_or_default(), severity)
 }
 
 impl State {
@@ -190,7 +193,7 @@ impl State {
     /// How new it is that such an alert speaks of a place: 1000 for the first time, and the less in the
     /// more incidents that happened before.
     pub(in crate::domain) fn newness(&self, name: &ExperienceName, place: &str) -> u64 {
-        let known = self.experiences.get(&name.name);
+        let known = self.experiences.get(&name.0);
         let count = known.map_or(0, |it| match it.places.get(place) {
             Some(count) => *count,
             None if it.places.len() >= PLACES_MAX => 1,
@@ -208,7 +211,7 @@ impl State {
             .map(|(said, place)| (said.name.clone(), place.name(&catalog).to_owned()))
             .collect();
         for (name, place) in said {
-            let Some(known) = self.experience(now, &name.name) else { continue };
+            let Some(known) = self.experience(now, &name.0) else { continue };
             if known.places.len() < PLACES_MAX || known.places.contains_key(&place) {
                 *known.places.entry(place).or_default() += 1;
             }

@@ -40,6 +40,14 @@ impl From<&str> for PlaceName {
 }
 
 impl Place {
+    /// The item that it is, if it is in the catalog.
+    pub(in crate::domain) fn item(&self) -> Option<ItemId> {
+        match self {
+            Self::Item(it) => Some(*it),
+            Self::Service(_) | Self::Host(_) | Self::Zone(_) => None,
+        }
+    }
+
     /// What people call it.
     pub(in crate::domain) fn name<'a>(&'a self, catalog: &'a Catalog) -> &'a str {
         match self {
@@ -86,6 +94,11 @@ impl Places {
     /// Whether it speaks of no place that is known.
     pub(in crate::domain) fn is_empty(&self) -> bool {
         self.service.is_none() && self.host.is_none() && self.zone.is_none()
+    }
+
+    /// The items that the alert is about first of all.
+    pub(in crate::domain) fn items(&self) -> impl Iterator<Item = ItemId> {
+        self.seen().filter(|(_, is_primary)| *is_primary).filter_map(|(place, _)| place.item())
     }
 
     /// The places at which the alert is seen, and whether it is about that place first of all: a

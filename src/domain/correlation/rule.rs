@@ -146,13 +146,7 @@ impl State {
     /// The items that an alert is about first of all.
     fn items_of(&self, fingerprint: Fingerprint) -> Vec<(ItemId, u8)> {
         let Some(alert) = self.alerts.get(&fingerprint) else { return Vec::new() };
-        let places = self.places(&alert.labels);
-        let about = places.seen().filter(|(_, is_primary)| *is_primary);
-        about
-            .filter_map(
-                |(place, _)| if let Place::Item(it) = place { Some((*it, 0)) } else { None },
-            )
-            .collect()
+        self.places(&alert.labels).items().map(|it| (it, 0)).collect()
     }
 }
 

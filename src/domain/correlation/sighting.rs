@@ -4,7 +4,7 @@ use super::experience::ExperienceName;
 use super::place::{Place, Spoken};
 use crate::domain::State;
 use crate::domain::incident::{IncidentId, Symptom, note_symptom};
-use crate::domain::label::Fingerprint;
+use crate::domain::label::{Fingerprint, Labels};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -63,13 +63,14 @@ const CAUSES_EACH_TIME: usize = 32;
 
 impl Told {
     /// Of too many names those with the lowest hashes are kept, so that their order does not matter.
-    fn say(&mut self, name: &ExperienceName, at: Timestamp, by_caller: bool) {
-        if let Some(known) = self.said.get_mut(&name.hash()) {
+    fn say(&mut self, hash: u64, labels: &Labels, (at, by_caller): (Timestamp, bool)) {
+        if let Some(known) = self.said.get_mut(&hash) {
             known.first_at = known.first_at.min(at);
             known.by_caller &= by_caller;
             return;
         }
-        self.said.insert(name.hash(), Said { name: name.clone(), first_at: at, by_caller });
+        let name = ExperienceName::of(labels);
+        self.said.insert(hash, Said { name, first_at: at, by_caller });
         if self.said.len() > SAID_MAX {
             self.said.pop_last();
         }
@@ -155,7 +156,7 @@ impl State {
     ) -> bool {
         let Some(alert) = self.alerts.get(&fingerprint) else { return false };
         let (Some(incident), Some(at)) = (alert.incident, alert.joined_at) else { return false };
-        let name = ExperienceName::of(&alert.labels);
+        let hash = ExperienceName::hash(&alert.labels);
         let mut is_new = false;
         let about = spoken.places.seen().find(|(_, is_primary)| *is_primary);
         let about = about.map_or("", |(place, _)| place.name(&self.rules.catalog));
@@ -166,11 +167,11 @@ impl State {
             let told = self.sightings.tell(incident, place, at);
             told.is_primary |= is_primary;
             if is_primary && spoken.called.is_none() {
-                told.say(&name, at, false);
+                told.say(hash, &alert.labels, (at, false));
             }
         }
         if let Some(called) = &spoken.called {
-            self.sightings.tell(incident, called, at).say(&name, at, true);
+            self.sightings.tell(incident, called, at).say(hash, &alert.labels, (at, true));
         }
         // Of a storm the causes are looked for each time that it has become twice as wide.
         let width = self.sightings.of_incident.get(&incident).map_or(0, BTreeMap::len);

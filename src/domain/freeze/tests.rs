@@ -4,7 +4,6 @@ use super::*;
 use crate::domain::change::{ChangeId, ChangeState, ReceivedChange};
 use crate::domain::event::{ChangeBatch, Command, Event};
 use crate::domain::item::{Item, ItemId, ItemKind, Relation, RelationKind};
-use crate::domain::label::Labels;
 use crate::domain::restore::Stored;
 use crate::domain::rules::{RuleSet, Runbook, RunbookMode};
 use crate::domain::{Count, Turn};
@@ -15,21 +14,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn item(name: &str, kind: ItemKind) -> Item {
-    Item {
-        name: name.to_owned(),
-        kind,
-        item_type: String::new(),
-        namespace: "default".to_owned(),
-        title: None,
-        owner: None,
-        system: None,
-        lifecycle: None,
-        tier: None,
-        labels: Labels::default(),
-        matchers: Vec::new(),
-        rule: Arc::default(),
-        learned: false,
-    }
+    Item::named(kind, name)
 }
 
 /// A shop with a web site and a cart, and mail beside it; a runbook that takes a parameter.

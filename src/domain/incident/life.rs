@@ -66,7 +66,7 @@ impl State {
         let mut incident = new_incident(now, id, rule, alert);
         incident.group = (*group).clone();
         incident.why = why_opened(rule, group, grouping);
-        incident.impacted = self.impacted_by_alert(&alert.labels);
+        incident.impacted = self.impacted_by_alert(&opening.spoken.places);
         self.set_priority(now, &mut incident);
         self.fit_clocks(&mut incident);
         let (title, priority, why) = (&incident.title, incident.priority, &incident.why);

@@ -198,7 +198,7 @@ impl State {
             symptoms: Vec::new(),
             root_causes: Vec::new(),
             suspect_changes: Vec::new(),
-            impacted: self.impacted_by_alert(&alert.labels),
+            impacted: self.impacted_by_alert(&self.places(&alert.labels)),
             sla: Vec::new(),
             executions: Vec::new(),
             problem: None,

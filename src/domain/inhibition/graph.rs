@@ -138,31 +138,14 @@ mod tests {
     use jiff::Timestamp;
     use std::sync::Arc;
 
-    fn item(name: String) -> Item {
-        Item {
-            name,
-            kind: ItemKind::Component,
-            item_type: String::new(),
-            namespace: "default".to_owned(),
-            title: None,
-            owner: None,
-            system: None,
-            lifecycle: None,
-            tier: None,
-            labels: Labels::default(),
-            matchers: Vec::new(),
-            rule: Arc::default(),
-            learned: false,
-        }
-    }
-
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
     }
 
     /// Items `s0` to `sN`, related as told, under a rule that asks what depends on what.
     fn state(count: u32, depends_on: &[(u32, u32)], hops_max: u8) -> State {
-        let items = (0..count).map(|it| item(format!("s{it}"))).collect();
+        let items =
+            (0..count).map(|it| Item::named(ItemKind::Component, &format!("s{it}"))).collect();
         let kind = RelationKind::DependsOn;
         let relations: Vec<Relation> = (depends_on.iter())
             .map(|(from, to)| Relation { from: ItemId(*from), kind, to: ItemId(*to) })
@@ -247,7 +230,7 @@ mod tests {
         let mut state = state(2, &[(0, 1)], 1);
         send(&mut state, &[(1, true), (0, false)], true);
         assert_eq!(held(&state), ["s0>s1"]);
-        let items = vec![item("s0".to_owned()), item("s1".to_owned())];
+        let items = ["s0", "s1"].map(|it| Item::named(ItemKind::Component, it)).to_vec();
         let rules =
             RuleSet { catalog: Arc::new(Catalog::new(items, &[])), ..RuleSet::clone(&state.rules) };
         drop(state.apply(later(now(), 2), &Event::RulesLoaded(Arc::new(rules))));

@@ -4,21 +4,7 @@ use super::*;
 use crate::domain::label::Labels;
 
 fn item(kind: ItemKind, item_type: &str, name: &str) -> Item {
-    Item {
-        name: name.to_owned(),
-        kind,
-        item_type: item_type.to_owned(),
-        namespace: "default".to_owned(),
-        title: None,
-        owner: None,
-        system: None,
-        lifecycle: None,
-        tier: None,
-        labels: Labels::default(),
-        matchers: Vec::new(),
-        rule: Arc::default(),
-        learned: false,
-    }
+    Item { item_type: item_type.to_owned(), ..Item::named(kind, name) }
 }
 
 fn service(name: &str) -> Item {
