@@ -76,8 +76,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// The rules folder; `./rules` by default. `models/` is looked for beside it.
     pub rules: PathBuf,
-    /// What keeps the data: `sled` or `redb`; `sled` by default.
-    pub engine: String,
+    /// What keeps the data: `redb` or `sled`; `None` = what keeps them now, redb if there are none.
+    pub engine: Option<String>,
     /// How long history and closed objects are kept, in seconds; 30 d by default.
     pub retention_seconds: u64,
     /// Whether to act.

@@ -20,12 +20,14 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::str::FromStr;
 
-/// What keeps the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What keeps the bytes. Of 100,000 images of a power loss each, 41 of sled were bad, and none of redb:
+/// that is why a new store is made with redb.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
     /// sled 0.34, behind guards that make its acknowledgement durable.
     Sled,
-    /// redb.
+    /// redb: what a new store is made with.
+    #[default]
     Redb,
 }
 

@@ -19,7 +19,7 @@ use watchkeeper::domain::incident::{IncidentId, TimelineEntry};
 use watchkeeper::domain::label::Labels;
 use watchkeeper::engine::{self, Handle, SubmitError};
 use watchkeeper::ingest::{self, Door};
-use watchkeeper::store::sled::open;
+use watchkeeper::store::redb::open;
 use watchkeeper::store::{
     Batch, EmbeddedStore, Error, Health, Kind, Loaded, Object, Options, Record, Scope, Store, Turn,
 };

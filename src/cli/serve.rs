@@ -207,7 +207,7 @@ fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle
         tracing::warn!(stranded, "programs of steps of a former life were ended");
     }
     let folder = settings.data.join("store");
-    let engine: store::Engine = settings.engine.parse()?;
+    let engine: Option<store::Engine> = settings.engine.as_deref().map(str::parse).transpose()?;
     let snapshots = snapshots_of(settings);
     let open = move || -> Result<Arc<dyn store::Store>, store::Error> {
         Ok(Arc::new(store::care::open_healing(engine, &folder, &snapshots)?))

@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Compact => output::show(&as_json(&care::compact(&folder)?)?, output, rewritten),
         Command::Migrate { to } => {
             output::show(&as_json(&care::migrate(&folder, to)?)?, output, rewritten)?;
-            output::say(&format!("set `store.engine` to `{}` before the next start", to.name()));
+            output::say(&format!("where `store.engine` is set, write `{}` there now", to.name()));
             Ok(())
         }
         Command::Backup { file } => {

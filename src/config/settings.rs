@@ -28,7 +28,7 @@ impl Default for Settings {
             external_url: None,
             data: PathBuf::from("data"),
             rules: PathBuf::from("rules"),
-            engine: "sled".to_owned(),
+            engine: None,
             retention_seconds: 30 * 86_400,
             mode: Mode::Act,
             tokens: Vec::new(),
@@ -168,10 +168,10 @@ fn store(reader: &mut Reader<'_>, node: &Node, settings: &mut Settings) {
                 node.place,
                 Code::NotSupported,
                 format!("not supported yet by this version: the engine `{engine}`"),
-                "write `engine: sled` or `engine: redb`, or leave it out",
+                "write `engine: redb` or `engine: sled`, or leave it out",
             );
         } else if let Some(engine) = reader.word(node, &[("sled", "sled"), ("redb", "redb")]) {
-            engine.clone_into(&mut settings.engine);
+            settings.engine = Some(engine.to_owned());
         }
     }
     if let Some(node) = fields.optional("retention") {

@@ -250,8 +250,8 @@ fn settings_that_are_wrong_are_found_with_their_place() {
 
 #[test]
 fn the_engine_of_the_store_is_the_one_that_is_written() {
-    for (text, engine) in [("", "sled"), ("store: {engine: redb}", "redb")] {
-        assert_eq!(read_settings_text(text).value.unwrap().engine, engine);
+    for (text, engine) in [("", None), ("store: {engine: sled}", Some("sled"))] {
+        assert_eq!(read_settings_text(text).value.unwrap().engine.as_deref(), engine);
     }
 }
 

@@ -104,14 +104,14 @@ impl Place {
     }
 
     fn open(&self) -> Result<store::EmbeddedStore, Error> {
-        store::sled::open(&self.folder.path().join("store"), store::Options::default())
+        store::redb::open(&self.folder.path().join("store"), store::Options::default())
     }
 
     /// How a watch opens the store.
     fn opener(&self) -> OpenStore {
         let (folder, mood) = (self.folder.path().join("store"), self.mood.clone());
         Box::new(move || {
-            let inner = store::sled::open(&folder, store::Options::default())?;
+            let inner = store::redb::open(&folder, store::Options::default())?;
             let store: Arc<dyn Store> = Arc::new(Moody { inner, mood: mood.clone() });
             Ok(store)
         })

@@ -33,14 +33,18 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the store in a folder. A damaged one is set aside, never deleted, and made anew from the
 /// newest good snapshot; the first record of the new one tells of it. One that takes much more
-/// space than it needs is compacted.
+/// space than it needs is compacted. Where no engine is named, it is that of the store.
 pub fn open_healing(
-    engine: Engine,
+    engine: Option<Engine>,
     folder: &Path,
     snapshots: &Path,
 ) -> Result<EmbeddedStore, Error> {
     let options = Options::default();
     clear_up(folder)?;
+    let engine = match engine {
+        Some(engine) => engine,
+        None => found_engine(folder)?.unwrap_or_default(),
+    };
     let store = match open(engine, folder, options) {
         Err(Error::Damaged(damage)) => {
             heal((engine, folder), snapshots, damage, Timestamp::now())?;
@@ -239,6 +243,12 @@ pub fn restore(file: &Path, folder: &Path, engine: Option<Engine>) -> Result<(He
 pub fn known_engine(folder: &Path) -> Result<Engine, Error> {
     engine_of(folder)?
         .ok_or_else(|| Error::Unusable(format!("there is no store in `{}`", folder.display())))
+}
+
+/// The same, also where the store has lost its label: then it is that of the database.
+fn found_engine(folder: &Path) -> Result<Option<Engine>, Error> {
+    let with_database = || Engine::ALL.into_iter().find(|it| folder.join(it.name()).exists());
+    Ok(engine_of(folder)?.or_else(with_database))
 }
 
 /// Ends what a crash cut off: gives a damaged store its name, and removes what is not needed. The

@@ -1,4 +1,4 @@
-//! The other engine: redb, whose commits are durable by themselves.
+//! The default engine: redb, whose commits are durable by themselves.
 //!
 //! One table holds all keys. A write is one transaction with the durability `Immediate`; a reader
 //! sees the state that was committed last. When its disk is full in the middle of a write, redb

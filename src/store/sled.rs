@@ -1,4 +1,4 @@
-//! The default engine: sled 0.34, behind guards that make its acknowledgement durable.
+//! The other engine: sled 0.34, behind guards that make its acknowledgement durable.
 //!
 //! sled's own `flush` is not durable against power loss: on Linux it only starts the write-back.
 //! So each write is followed by an `fdatasync` of the database's file, a new database is made

@@ -4,11 +4,11 @@ use crate::support::{BY_SERVICE, Daemon, Options, SOON, firing, over, program};
 use serde_json::json;
 
 #[test]
-fn on_redb_everything_is_there_after_kill_9_and_another_engine_is_refused() {
-    let settings = "store: {engine: redb, retention: 7d}\n".to_owned();
+fn on_sled_everything_is_there_after_kill_9_and_another_engine_is_refused() {
+    let settings = "store: {engine: sled, retention: 7d}\n".to_owned();
     let rules = BY_SERVICE.to_owned();
     let mut daemon = Daemon::start_with(Options { rules, settings, ..Options::default() });
-    assert_eq!(daemon.get("/api/v1/status")["store"]["engine"], "redb");
+    assert_eq!(daemon.get("/api/v1/status")["store"]["engine"], "sled");
     let alert = [("alertname", "Down"), ("service", "shop"), ("severity", "critical")];
     daemon.deliver(&[firing(&alert)]);
     let id = daemon.incident_becomes("open", SOON)["id"].as_str().unwrap().to_owned();
@@ -18,7 +18,7 @@ fn on_redb_everything_is_there_after_kill_9_and_another_engine_is_refused() {
 
     daemon.kill_9();
     daemon.restart();
-    assert_eq!(daemon.get("/api/v1/status")["store"]["engine"], "redb");
+    assert_eq!(daemon.get("/api/v1/status")["store"]["engine"], "sled");
     let after = daemon.get(&path);
     assert_eq!(after["state"], "acknowledged");
     for key in ["id", "owner", "opened_at", "acknowledged_at", "alerts", "timeline"] {
@@ -29,9 +29,13 @@ fn on_redb_everything_is_there_after_kill_9_and_another_engine_is_refused() {
 
     daemon.kill_9();
     let data = daemon.data();
-    let refused = program(&["serve", "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    let other = daemon.folder.path().join("other.yaml");
+    std::fs::write(&other, "store: {engine: redb}").unwrap();
+    let paths = [other.to_str().unwrap(), data.to_str().unwrap()];
+    let arguments = ["serve", "--config", paths[0], "--data", paths[1], "--listen", "127.0.0.1:0"];
+    let refused = program(&arguments);
     assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("watchkeeper store migrate --to sled"), "{refused:?}");
+    assert!(refused.stderr.contains("watchkeeper store migrate --to redb"), "{refused:?}");
     daemon.restart();
     daemon.incident_becomes("resolved", SOON);
 }

@@ -19,7 +19,7 @@ fn a_damaged_store_is_set_aside_healed_and_told() {
     daemon.terminate();
 
     let data = daemon.data();
-    let database = data.join("store/sled/db");
+    let database = data.join("store/redb/db");
     let mut bytes = fs::read(&database).unwrap();
     let middle = bytes.len() / 16;
     bytes[..middle].fill(b'x');
@@ -61,24 +61,26 @@ fn a_store_is_backed_up_restored_moved_over_and_compacted_by_command() {
     let (code, stats) = store(data, &["stats"]);
     assert_eq!(
         (code, &stats["engine"], &stats["open"]["incident"]),
-        (0, &json!("sled"), &json!(1))
+        (0, &json!("redb"), &json!(1))
     );
     let backup = folder.join("backup");
     let backup = backup.to_str().unwrap();
     assert_eq!(store(data, &["backup", backup]).0, 0);
     assert_eq!(store(data, &["restore", backup]).0, 1, "over a store that is there");
     let restored = folder.join("restored");
-    assert_eq!(store(restored.to_str().unwrap(), &["restore", backup, "--engine", "redb"]).0, 0);
+    assert_eq!(store(restored.to_str().unwrap(), &["restore", backup, "--engine", "sled"]).0, 0);
     let (code, stats) = store(restored.to_str().unwrap(), &["stats"]);
     assert_eq!(
         (code, &stats["engine"], &stats["open"]["incident"]),
-        (0, &json!("redb"), &json!(1))
+        (0, &json!("sled"), &json!(1))
     );
 
     assert_eq!(store(data, &["compact"]).0, 0);
-    assert_eq!(store(data, &["migrate", "--to", "redb"]).0, 0);
-    assert_eq!(store(data, &["migrate", "--to", "sled"]).0, 0);
+    for engine in ["sled", "redb", "sled"] {
+        assert_eq!(store(data, &["migrate", "--to", engine]).0, 0);
+    }
     assert_eq!(store(data, &["verify"]), (0, json!({"good": true, "findings": []})));
     daemon.restart();
     assert_eq!(daemon.incident_becomes("open", SOON)["id"], "INC-1");
+    assert_eq!(daemon.get("/api/v1/status")["store"]["engine"], "sled", "it stays what it is");
 }

@@ -4,7 +4,7 @@ use crate::http::Receiver;
 use crate::support::{BY_SERVICE, Daemon, PROGRAM, SOON, eventually, firing, over, run};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use watchkeeper::store::{Kind, Object, Options, Scope, Store, sled};
+use watchkeeper::store::{Kind, Object, Options, Scope, Store, redb};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
@@ -101,7 +101,7 @@ fn replay_equals_live() {
     let (status, _) = daemon.terminate();
     assert!(status.success(), "{status}");
 
-    let store = sled::open(&daemon.data().join("store"), Options::default()).unwrap();
+    let store = redb::open(&daemon.data().join("store"), Options::default()).unwrap();
     let stored = stored(&store);
     let replayed = by_name(watchkeeper::engine::replay::run(&store).unwrap());
     assert!(stored.len() > 20, "there is something to compare: {}", stored.len());

@@ -177,7 +177,7 @@ fn a_damaged_store_is_healed_from_the_newest_good_snapshot() {
         assert_eq!(kept.len(), snapshot::KEPT);
         fs::write(&kept[0], "damaged").unwrap();
         fs::write(place.store().join(engine.name()).join("db"), [7; 5000]).unwrap();
-        let store = care::open_healing(engine, &place.store(), &snapshots).unwrap();
+        let store = care::open_healing(Some(engine), &place.store(), &snapshots).unwrap();
         let loaded = store.load().unwrap();
         assert_eq!(loaded.objects, expected.objects);
         assert_eq!((loaded.watermark, loaded.last_seq), (expected.watermark, 31));
@@ -194,7 +194,7 @@ fn a_damaged_store_is_healed_from_the_newest_good_snapshot() {
         assert!(Path::new(&healing.aside).join("STORE").exists(), "{}", healing.aside);
         drop(store);
         // Once healed it stays so.
-        let store = care::open_healing(engine, &place.store(), &snapshots).unwrap();
+        let store = care::open_healing(Some(engine), &place.store(), &snapshots).unwrap();
         assert_eq!(store.load().unwrap().last_seq, 31);
         assert_eq!(place.names().len(), 3, "{:?}", place.names());
     }
@@ -205,10 +205,29 @@ fn without_a_snapshot_a_damaged_store_begins_anew_and_tells() {
     let place = Place::new();
     filled(Engine::Sled, &place.store());
     fs::write(place.store().join("sled/db"), "damaged").unwrap();
-    let store = care::open_healing(Engine::Sled, &place.store(), &place.path("none")).unwrap();
+    let store =
+        care::open_healing(Some(Engine::Sled), &place.store(), &place.path("none")).unwrap();
     let records = store.records(0, 10).unwrap();
     let [Event::StoreHealed(healing)] = &records[0].events[..] else { panic!("{records:?}") };
     assert_eq!((records.len(), healing.snapshot_at, healing.objects), (1, None, 0));
+}
+
+/// Where no engine is named, a store keeps its own, and a new one is made with redb.
+#[test]
+fn a_store_keeps_its_engine() {
+    let place = Place::new();
+    let none = place.path("none");
+    let opened = || care::open_healing(None, &place.store(), &none);
+    assert_eq!(opened().unwrap().health().engine, "redb");
+    fs::remove_dir_all(place.store()).unwrap();
+    let model = filled(Engine::Sled, &place.store());
+    let store = opened().unwrap();
+    model.assert_same(&store);
+    assert_eq!(store.health().engine, "sled");
+    drop(store);
+    fs::remove_file(place.store().join("STORE")).unwrap();
+    let refused = opened().err().unwrap().to_string();
+    assert!(refused.contains("without its file `STORE`"), "{refused}");
 }
 
 /// What a crash in the midst of care leaves behind is put right at the next start.
@@ -220,10 +239,11 @@ fn what_a_crash_left_is_cleared_up() {
     copy_folder(&place.store(), &place.path("store.healing-20260101T000000000Z"));
     let none = place.path("none");
     let held = open(Engine::Redb, &place.store(), small()).unwrap();
-    let busy = care::open_healing(Engine::Redb, &place.store(), &none).err().unwrap().to_string();
+    let busy =
+        care::open_healing(Some(Engine::Redb), &place.store(), &none).err().unwrap().to_string();
     assert!(busy.contains("stop it") && place.path("store.rewriting").exists(), "{busy}");
     drop(held);
-    model.assert_same(&care::open_healing(Engine::Redb, &place.store(), &none).unwrap());
+    model.assert_same(&care::open_healing(Some(Engine::Redb), &place.store(), &none).unwrap());
     assert_eq!(place.names(), ["store", "store.corrupt-20260101T000000000Z"]);
 }
 

@@ -167,7 +167,7 @@ fn ask(good: &Good, seed: u64) -> &'static str {
 }
 
 fn heal(good: &Good, folder: &Path, case: &str) {
-    let store = care::open_healing(good.engine, folder, good.snapshots.path()).unwrap();
+    let store = care::open_healing(Some(good.engine), folder, good.snapshots.path()).unwrap();
     let loaded = store.load().unwrap();
     assert!(loaded.objects == good.objects, "{case}: not as in the snapshot");
     let records = store.records(loaded.watermark, 10).unwrap();

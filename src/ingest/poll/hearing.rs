@@ -202,7 +202,8 @@ sla_policies: [{name: gold, matchers: [], targets: {P5: {acknowledge: 10m}}}]
         fn start(&mut self) {
             let folder = self.folder.path().join("store");
             let open = move || -> Result<Arc<dyn store::Store>, store::Error> {
-                let opened = store::open(store::Engine::Sled, &folder, store::Options::default())?;
+                let opened =
+                    store::open(store::Engine::default(), &folder, store::Options::default())?;
                 Ok(Arc::new(opened))
             };
             let options = Options {
