@@ -146,7 +146,10 @@ impl Performer {
                         let servers = &self.shared.prometheus;
                         query::ask(client, servers, &question, (timeout, stop)).await
                     }
-                    Action::Wait { .. } | Action::Set { .. } | Action::Notify { .. } => outcome(
+                    Action::Wait { .. }
+                    | Action::Set { .. }
+                    | Action::Notify { .. }
+                    | Action::Approval(_) => outcome(
                         OutcomeKind::Failed,
                         format!("`{}` is not done here", action.as_str()),
                     ),

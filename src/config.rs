@@ -5,6 +5,7 @@
 //!                                           ▲ one file here for each kind of list
 //! ```
 
+mod approval;
 mod built_in;
 mod catalog;
 mod code;

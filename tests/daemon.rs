@@ -17,6 +17,8 @@ mod account;
 mod alertmanager;
 #[path = "daemon/amtool.rs"]
 mod amtool;
+#[path = "daemon/approvals.rs"]
+mod approvals;
 #[path = "daemon/bounds.rs"]
 mod bounds;
 #[path = "daemon/changes.rs"]

@@ -124,6 +124,7 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::NotFound(message) => Self::not_found(message),
             Refusal::WrongState(message) => Self::new(StatusCode::CONFLICT, "wrong_state", message),
+            Refusal::NotAllowed(message) => Self::forbidden("not_allowed", message),
             Refusal::Invalid(message) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
             }
@@ -170,6 +171,7 @@ mod tests {
         let cases = [
             (refused(Refusal::NotFound("a".into())), 404),
             (refused(Refusal::WrongState("a".into())), 409),
+            (refused(Refusal::NotAllowed("a".into())), 403),
             (refused(Refusal::Invalid("a".into())), 422),
             (CommandError::NotTaken(SubmitError::Overloaded), 503),
             (CommandError::NotTaken(SubmitError::Unavailable("full".into())), 503),

@@ -6,10 +6,13 @@ use super::error::ApiError;
 use super::input::{Input, Params, ReasonBody, page_limit, parse_id, parse_words};
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
+use crate::config::Role;
 use crate::domain::event::Command;
-use crate::domain::execution::{Execution, ExecutionId, ExecutionState, Part, StepRun, StepState};
+use crate::domain::execution::{
+    self, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState,
+};
 use crate::domain::incident::IncidentId;
-use crate::domain::rules::{Action, RunbookMode};
+use crate::domain::rules::{Action, ApprovalRole, RunbookMode};
 use crate::store::Kind;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -43,7 +46,7 @@ pub(super) fn operations() -> Vec<Operation> {
         ),
         Operation::command(
             "/api/v1/executions/{id}/approve",
-            "Starts a run that is proposed or waits",
+            "Says yes to a run that is proposed or waits, or to a step of it that asks",
             "By",
             ONE,
             approve,
@@ -74,11 +77,40 @@ pub(super) struct ExecutionView {
     steps: Vec<StepView>,
     requested_by: Option<String>,
     decided_by: Option<String>,
+    question: Option<QuestionView>,
+    answers: Vec<execution::Answer>,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
     alerts_resolved: bool,
     why: String,
+}
+
+/// What a run asks people, as REST shows it.
+#[derive(Clone, Debug, Serialize)]
+struct QuestionView {
+    step: Option<String>,
+    text: String,
+    role: ApprovalRole,
+    people: u32,
+    two_person: bool,
+    yes: Vec<String>,
+    expires_at: Option<Timestamp>,
+}
+
+fn question(execution: &Execution) -> Option<QuestionView> {
+    let question = execution.question.as_ref()?;
+    let step = question.step.and_then(|it| execution.steps.get(it)).map(|it| it.id.clone());
+    let approval = &question.approval;
+    Some(QuestionView {
+        step,
+        text: approval.text.clone(),
+        role: approval.role,
+        people: approval.people,
+        two_person: approval.two_person,
+        yes: question.yes.clone(),
+        expires_at: question.expires_at,
+    })
 }
 
 /// A step as REST shows it.
@@ -117,6 +149,8 @@ pub(super) fn view(execution: &Execution) -> ExecutionView {
         steps: execution.steps.iter().map(step).collect(),
         requested_by: named(&execution.requested_by),
         decided_by: named(&execution.decided_by),
+        question: question(execution),
+        answers: execution.answers.clone(),
         created_at: execution.created_at,
         started_at: execution.started_at,
         ended_at: execution.ended_at,
@@ -219,6 +253,17 @@ async fn give(
     Ok(Json(view(&load(context, execution).await?)))
 }
 
+impl Caller {
+    /// What counts of a yes; `None` without tokens, where a name is only what the caller says.
+    fn approval_role(&self) -> Option<ApprovalRole> {
+        self.name.as_ref()?;
+        Some(match self.role {
+            Role::Admin => ApprovalRole::Admin,
+            Role::Ingest | Role::Viewer | Role::Responder => ApprovalRole::Responder,
+        })
+    }
+}
+
 async fn approve(
     State(context): State<Context>,
     Path(id): Path<String>,
@@ -227,7 +272,8 @@ async fn approve(
 ) -> Result<Json<ExecutionView>, ApiError> {
     let execution = parse_id(&id)?;
     let by = caller.by(body.by)?;
-    give(&context, by, execution, Command::ApproveExecution { execution }).await
+    let role = caller.approval_role();
+    give(&context, by, execution, Command::ApproveExecution { execution, role }).await
 }
 
 async fn deny(
@@ -238,7 +284,8 @@ async fn deny(
 ) -> Result<Json<ExecutionView>, ApiError> {
     let execution = parse_id(&id)?;
     let by = caller.by(body.by)?;
-    let command = Command::DenyExecution { execution, reason: body.reason };
+    let role = caller.approval_role();
+    let command = Command::DenyExecution { execution, role, reason: body.reason };
     give(&context, by, execution, command).await
 }
 
@@ -264,6 +311,8 @@ mod tests {
     fn the_view_is_as_documented() {
         let json = serde_json::to_value(view(&samples::execution())).unwrap();
         assert_schema("Execution", &json);
+        assert_schema("Question", &json["question"]);
+        assert_schema("Answer", &json["answers"][0]);
         assert_schema("Step", &json["steps"][0]);
         assert_schema("Step", &json["steps"][1]);
         assert_eq!(json["steps"][0]["argv"], serde_json::json!(["systemctl", "restart", "web"]));

@@ -5,7 +5,8 @@ use crate::domain::alert::{Alert, AlertState, Decision, Disposition, Grouping, R
 use crate::domain::change::{Change, ChangeId, ReceivedChange};
 use crate::domain::event::CorrelationDomain;
 use crate::domain::execution::{
-    Blocked, Context, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState,
+    Answer, Blocked, Context, Execution, ExecutionId, ExecutionState, Part, Question, StepRun,
+    StepState,
 };
 use crate::domain::freeze::InFreeze;
 use crate::domain::impact::{Impacted, ImpactedItem};
@@ -20,8 +21,8 @@ use crate::domain::problem::{
     SharedTrait, Trend,
 };
 use crate::domain::rules::{
-    Action, Guards, Idempotency, Occasion, Parameter, RuleRef, Runbook, RunbookMode, SecretText,
-    Step, Trigger, TriggerEvent, Verify,
+    Action, Approval, ApprovalRole, Guards, Idempotency, Occasion, Parameter, RuleRef, Runbook,
+    RunbookMode, SecretText, Step, Trigger, TriggerEvent, Verify,
 };
 use crate::domain::service_level::{ClockState, SlaClock, TargetKind};
 use crate::domain::silence::Silence;
@@ -253,6 +254,7 @@ pub(super) fn runbook() -> Runbook {
         rule: rule("restart", 20),
         description: "Restarts a unit".to_owned(),
         mode: RunbookMode::Approve,
+        approval: None,
         triggers: vec![Trigger {
             event: TriggerEvent::IncidentOpened,
             matchers: "alertname=\"Down\"".parse().unwrap(),
@@ -318,6 +320,20 @@ pub(super) fn execution() -> Execution {
         steps: vec![step, check],
         requested_by: "ada".to_owned(),
         decided_by: "bob".to_owned(),
+        question: Some(Question {
+            approval: Approval { people: 2, ..Approval::default() },
+            step: Some(0),
+            expires_at: Some(at(9)),
+            remind_at: None,
+            yes: vec!["bob".to_owned()],
+        }),
+        answers: vec![Answer {
+            by: "bob".to_owned(),
+            role: Some(ApprovalRole::Admin),
+            at: at(1),
+            yes: true,
+            step: Some("restart".to_owned()),
+        }],
         created_at: at(0),
         started_at: Some(at(1)),
         ended_at: Some(at(2)),

@@ -296,6 +296,13 @@ fn step_lines(step: &Value) -> String {
     lines.join("\n  ")
 }
 
+/// Who said what, when, to which step.
+fn answer_line(answer: &Value) -> String {
+    let said = if answer["yes"] == true { "yes" } else { "no" };
+    let (at, by) = (output::moment(answer, "at"), field(answer, "by"));
+    format!("{at}  {by}  {said}  {}", field(answer, "step")).trim_end().to_owned()
+}
+
 /// That no runbook starts, who said so and why.
 fn stopped(stop: &Value) -> String {
     let (at, by, reason) = (output::moment(stop, "at"), field(stop, "by"), field(stop, "reason"));
@@ -351,6 +358,19 @@ fn execution_card(execution: &Value, now: Timestamp) -> String {
         ("because", of("blocked_reason")),
         ("why", of("why")),
     ]));
+    let question = &execution["question"];
+    if question.is_object() {
+        let asked = [
+            format!("step        {}", field(question, "step")),
+            format!("text        {}", field(question, "text")),
+            format!("people      {} ({})", field(question, "people"), field(question, "role")),
+            format!("yes so far  {}", field(question, "yes")),
+            format!("expires     {}", output::moment(question, "expires_at")),
+        ];
+        out.push_str(&section("asks", &asked));
+    }
+    let answers: Vec<String> = entries(execution, "answers").iter().map(answer_line).collect();
+    out.push_str(&section("answers", &answers));
     let steps: Vec<String> = entries(execution, "steps").iter().map(step_lines).collect();
     out.push_str(&section("steps", &steps));
     out.push_str(&section("timeline", &timeline(execution)));

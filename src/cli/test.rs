@@ -197,8 +197,8 @@ impl World {
                 source: input.source.as_str().into(),
                 changes: vec![change.as_ref().clone()],
             }),
-            TestFact::Orders(command) => {
-                Event::CommandGiven { by: "test".to_owned(), command: command.as_ref().clone() }
+            TestFact::Orders { by, command } => {
+                Event::CommandGiven { by: by.clone(), command: command.as_ref().clone() }
             }
             TestFact::Pings(ping) => Event::HeartbeatPinged(ping.clone()),
             TestFact::Gap(seconds) => {

@@ -65,7 +65,12 @@ pub enum TestFact {
     /// A heartbeat is pinged.
     Pings(HeartbeatPing),
     /// Somebody gives an order about runbooks.
-    Orders(Box<Command>),
+    Orders {
+        /// Who.
+        by: String,
+        /// What.
+        command: Box<Command>,
+    },
     /// Nobody watches for so many seconds: the daemon is down.
     Gap(u32),
 }
@@ -187,6 +192,7 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         "heartbeat",
         "run",
         "approve",
+        "deny",
         "stop_runbooks",
         "resume_runbooks",
         "stop_runbook",
@@ -212,14 +218,14 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         (Some(("heartbeat", node)), None) => ping(reader, node).map(TestFact::Pings),
         (Some(("gap", node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
         (Some((kind, node)), None) if problem::ORDERS.contains(&kind) => {
-            problem::order(reader, kind, node).map(|it| TestFact::Orders(Box::new(it)))
+            problem::order(reader, kind, node).map(|it| orders("test", it))
         }
         (Some((kind, node)), None) => {
-            deed::order(reader, kind, node).map(|it| TestFact::Orders(Box::new(it)))
+            deed::order(reader, kind, node).map(|(by, it)| orders(&by, it))
         }
         _ => {
             let message = "an input has one of `alert`, `resolve`, `acknowledge`, `change`, \
-                           `heartbeat`, `run`, `approve`, `stop_runbooks`, `resume_runbooks`, \
+                           `heartbeat`, `run`, `approve`, `deny`, `stop_runbooks`, `resume_runbooks`, \
                            `stop_runbook`, `resume_runbook`, `gap`, `detect_problems`, \
                            `accept_problem`, `reject_problem`, `close_problem`, `known_error` \
                            and `plan_fix`";
@@ -230,6 +236,10 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
     let source = fields.optional("source").map(|it| reader.filled_text(it));
     fields.finish(reader);
     Some(TestInput { at_seconds, source: source.unwrap_or_else(|| "test".to_owned()), fact: fact? })
+}
+
+fn orders(by: &str, command: Command) -> TestFact {
+    TestFact::Orders { by: by.to_owned(), command: Box::new(command) }
 }
 
 /// A ping: the heartbeat's name, or a map with more.

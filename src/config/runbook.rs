@@ -1,5 +1,6 @@
 //! `runbooks:`: what may be done, when, and what holds it back.
 
+use super::approval;
 use super::code::Code;
 use super::expression::{Names, check_condition};
 use super::fields::Fields;
@@ -32,6 +33,14 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         parameters: parameters.keys().cloned().collect(),
     };
     let lock = fields.optional("lock").map(|it| reader.template(it, &names));
+    let approval = fields.optional("approval").and_then(|node| {
+        if mode == RunbookMode::Auto {
+            let message = "a runbook in mode `auto` asks nobody before it begins";
+            let hint = "write `mode: approve`, or make `approval` a step";
+            reader.report_hint(node.place, Code::BadValue, message, hint);
+        }
+        approval::approval(reader, node, &names, approval::RUN_SECONDS)
+    });
     let guards = fields.optional("guards").map(|it| guards(reader, it)).unwrap_or_default();
     let mut ids = Vec::new();
     let steps = match fields.required(reader, "steps") {
@@ -49,6 +58,7 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         rule,
         description,
         mode,
+        approval,
         triggers,
         parameters,
         lock,

@@ -1,5 +1,6 @@
 //! The steps of a runbook: what each does, when, how often, and what takes it back.
 
+use super::approval;
 use super::code::Code;
 use super::command;
 use super::expression::{Names, check_condition};
@@ -16,7 +17,7 @@ const STEPS_MAX: usize = 100;
 const TIMEOUT_SECONDS: u32 = 60;
 const BACKOFF_SECONDS: u32 = 1;
 /// What a step can do.
-const KINDS: [&str; 6] = ["command", "http", "query", "wait", "set", "notify"];
+const KINDS: [&str; 7] = ["command", "http", "query", "wait", "set", "notify", "approval"];
 /// What can look and change nothing.
 const LOOKS: [&str; 3] = ["command", "http", "query"];
 /// What a condition may name.
@@ -135,6 +136,8 @@ fn action(reader: &mut Reader<'_>, kind: &str, node: &Node, names: &Names) -> Op
             }
             Some(Action::Set { values })
         }
+        "approval" => approval::approval(reader, node, names, approval::STEP_SECONDS)
+            .map(|it| Action::Approval(Box::new(it))),
         _ => notify_action(reader, node, names),
     }
 }

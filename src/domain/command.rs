@@ -1,7 +1,7 @@
 //! Commands: what people and programs may tell us to do, and who carries it out.
 
 use super::event::Command;
-use super::execution::ExecutionState;
+use super::execution::{ExecutionState, Person};
 use super::label::Fingerprint;
 use super::planted::{self, Bug};
 use super::problem::KnownError;
@@ -50,8 +50,12 @@ impl State {
                 let order = (runbook.as_str(), *incident, *dry_run, *emergency);
                 self.run_runbook(now, by, order, parameters)
             }
-            Command::ApproveExecution { execution } => self.approve(now, by, *execution),
-            Command::DenyExecution { execution, reason } => self.deny(now, by, *execution, reason),
+            Command::ApproveExecution { execution, role } => {
+                self.approve(now, *execution, &Person { by, role: *role })
+            }
+            Command::DenyExecution { execution, role, reason } => {
+                self.deny(now, *execution, &Person { by, role: *role }, reason)
+            }
             Command::AbortExecution { execution, reason } => {
                 self.abort(now, by, *execution, reason)
             }

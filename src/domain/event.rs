@@ -9,7 +9,7 @@ use super::label::{Fingerprint, Labels};
 use super::matcher::Matchers;
 use super::noise::Page;
 use super::problem::{ProblemId, Recurrence};
-use super::rules::RuleSet;
+use super::rules::{ApprovalRole, RuleSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -345,11 +345,17 @@ pub enum Command {
     ApproveExecution {
         /// Which.
         execution: ExecutionId,
+        /// What the token of whoever says so allows; `None` = no tokens are configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<ApprovalRole>,
     },
     /// A person's no.
     DenyExecution {
         /// Which.
         execution: ExecutionId,
+        /// What the token of whoever says so allows; `None` = no tokens are configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<ApprovalRole>,
         /// Why.
         reason: String,
     },

@@ -1,6 +1,7 @@
 //! Executions: one run of a runbook each, from the question to the checked result.
 
 mod answer;
+mod approval;
 mod guard;
 mod run;
 mod start;
@@ -8,6 +9,9 @@ mod start;
 mod tests;
 mod unwind;
 mod verify;
+
+pub(in crate::domain) use approval::Person;
+pub use approval::{Answer, Question};
 
 use super::effect::EffectKey;
 use super::incident::IncidentId;
@@ -248,6 +252,12 @@ pub struct Execution {
     pub requested_by: String,
     /// Who said yes or no.
     pub decided_by: String,
+    /// What it asks people while it waits for their yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
+    /// What people said to its questions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its first step began.
@@ -342,7 +352,7 @@ impl Execution {
                 | ExecutionState::Unknown
                 | ExecutionState::Stuck
         );
-        holds || self.is_under_way()
+        holds || self.is_asking() || self.is_under_way()
     }
 }
 

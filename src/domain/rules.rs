@@ -3,9 +3,11 @@
 //! `config` reads the files, checks them and builds a [`RuleSet`]; the set enters the log as
 //! [`super::event::Event::RulesLoaded`], so that a replay decides by the rules of that hour.
 
+mod approval;
 mod runbook;
 
 pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
+pub use approval::{Approval, ApprovalRole};
 pub use runbook::{
     Action, Bounds, Guards, Idempotency, Limits, Parameter, Runbook, RunbookMode, Step, Trigger,
     TriggerEvent, Verify,

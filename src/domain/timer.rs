@@ -233,10 +233,12 @@ impl State {
                 let (round, deadline) = execution.verification_wants()?;
                 round.into_iter().chain([self.held(deadline)]).min()
             }
-            ExecutionState::Proposed
-            | ExecutionState::WaitingApproval
-            | ExecutionState::Unknown
-            | ExecutionState::Stuck => None,
+            ExecutionState::WaitingApproval => {
+                let question = execution.question.as_ref()?;
+                let expires_at = question.expires_at.map(|it| self.held(it));
+                expires_at.into_iter().chain(question.remind_at).min()
+            }
+            ExecutionState::Proposed | ExecutionState::Unknown | ExecutionState::Stuck => None,
             ExecutionState::Succeeded
             | ExecutionState::Ineffective
             | ExecutionState::Failed

@@ -42,6 +42,9 @@ pub enum Refusal {
     /// It is not in a state that allows it.
     #[error("{0}")]
     WrongState(String),
+    /// Whoever asks may not.
+    #[error("{0}")]
+    NotAllowed(String),
     /// It cannot be right.
     #[error("{0}")]
     Invalid(String),

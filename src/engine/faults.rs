@@ -147,6 +147,7 @@ impl Place {
             rule: Arc::new(RuleRef { name: name.to_owned(), ..RuleRef::default() }),
             description: String::new(),
             mode: RunbookMode::Suggest,
+            approval: None,
             triggers: Vec::new(),
             parameters: BTreeMap::new(),
             lock: Some("{{ incident.id }}".to_owned()),

@@ -380,8 +380,8 @@ fn incident_order(incident: IncidentId, order: Order) -> Command {
 
 fn execution_order(execution: ExecutionId, order: Order) -> Command {
     match order {
-        Order::Yes => Command::ApproveExecution { execution },
-        Order::No => Command::DenyExecution { execution, reason: String::new() },
+        Order::Yes => Command::ApproveExecution { execution, role: None },
+        Order::No => Command::DenyExecution { execution, role: None, reason: String::new() },
         Order::Note | Order::Again => Command::AbortExecution { execution, reason: String::new() },
     }
 }

@@ -79,8 +79,8 @@ fn on_runbook(state: &State, random: &mut Random) -> Option<Command> {
     let execution = random.pick(&open).copied();
     let reason = String::new();
     Some(match random.below(12) {
-        0..=3 => Command::ApproveExecution { execution: execution? },
-        4 => Command::DenyExecution { execution: execution?, reason },
+        0..=3 => Command::ApproveExecution { execution: execution?, role: None },
+        4 => Command::DenyExecution { execution: execution?, role: None, reason },
         5..=6 => Command::AbortExecution { execution: execution?, reason },
         7 => Command::StopRunbooks { reason },
         8 => Command::ResumeRunbooks,

@@ -186,6 +186,7 @@ fn answer_command(error: &CommandError) -> Response {
                     return answer_text(StatusCode::NOT_FOUND, "silence not found");
                 }
                 Refusal::WrongState(_) => StatusCode::CONFLICT,
+                Refusal::NotAllowed(_) => StatusCode::FORBIDDEN,
                 Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
             };
             answer_text(status, &refusal.to_string())

@@ -223,7 +223,16 @@ pub(super) fn execution(execution: &Execution) -> Explanation {
         None => requested,
     };
     let mut stages = vec![requested];
-    if !execution.decided_by.is_empty() {
+    stages.extend(execution.answers.iter().map(|it| {
+        let said = if it.yes { "yes" } else { "no" };
+        let to = it.step.as_ref().map_or_else(String::new, |it| format!(" to step {it}"));
+        Stage::new("approval", format!("{} said {said}{to}", it.by)).evidence(
+            "time",
+            MINOR,
+            format!("{:.0}", it.at),
+        )
+    }));
+    if execution.answers.is_empty() && !execution.decided_by.is_empty() {
         stages.push(Stage::new("approval", format!("{} decided", execution.decided_by)));
     }
     stages.push(runbook_stage(execution));

@@ -24,7 +24,7 @@ fn line(input: &TestInput) -> String {
         TestFact::Acknowledges(incident) => format!("acknowledge {incident}"),
         TestFact::Changes(change) => format!("change `{}`", change.title),
         TestFact::Pings(ping) => format!("heartbeat {}", ping.heartbeat),
-        TestFact::Orders(command) => format!("order {command:?}"),
+        TestFact::Orders { by, command } => format!("order of {by} {command:?}"),
         TestFact::Gap(seconds) => format!("gap of {seconds} s"),
     };
     let source =

@@ -4,10 +4,11 @@ use crate::config::code::Code;
 use crate::config::fields::Fields;
 use crate::config::reader::Reader;
 use crate::config::runbook::RUNBOOK;
-use crate::config::yaml::Node;
+use crate::config::yaml::{Node, Place, Value};
 use crate::domain::effect::OutcomeKind;
 use crate::domain::event::Command;
 use crate::domain::execution::{ExecutionState, Part, StepState};
+use crate::domain::rules::ApprovalRole;
 use std::collections::BTreeMap;
 
 /// What comes of a step in a test.
@@ -65,38 +66,55 @@ pub(super) fn deed(reader: &mut Reader<'_>, node: &Node) -> Option<TestDeed> {
     Some(TestDeed { step: step?, part, result: result?, output, code, times })
 }
 
-/// What somebody orders about runbooks.
-pub(super) fn order(reader: &mut Reader<'_>, kind: &str, node: &Node) -> Option<Command> {
-    let text = reader.filled_text(node);
-    match kind {
-        "run" => {
-            reader.refer(RUNBOOK, &text, node.place);
-            Some(Command::RunRunbook {
-                runbook: text,
-                parameters: BTreeMap::new(),
-                incident: None,
-                dry_run: false,
-                emergency: false,
-            })
-        }
-        "approve" => match text.parse() {
-            Ok(execution) => Some(Command::ApproveExecution { execution }),
-            Err(reason) => {
-                reader.report(node.place, Code::BadValue, reason);
-                None
-            }
-        },
-        "stop_runbook" => {
-            reader.refer(RUNBOOK, &text, node.place);
-            Some(Command::StopRunbook { runbook: text, reason: "the test says so".to_owned() })
-        }
-        "resume_runbook" => {
-            reader.refer(RUNBOOK, &text, node.place);
-            Some(Command::ResumeRunbook { runbook: text })
-        }
-        "stop_runbooks" => Some(Command::StopRunbooks { reason: text }),
-        _ => Some(Command::ResumeRunbooks),
+/// What somebody orders about runbooks, and who.
+pub(super) fn order(reader: &mut Reader<'_>, kind: &str, node: &Node) -> Option<(String, Command)> {
+    if matches!(node.value, Value::Scalar { .. }) {
+        let text = reader.filled_text(node);
+        return command(reader, kind, (text, node.place), None).map(|it| ("test".to_owned(), it));
     }
+    let inside = "name: EXE-1, by: ann, role: admin";
+    let mut fields = Fields::open_like(reader, node, inside)?;
+    let name = fields.required(reader, "name").map(|it| (reader.filled_text(it), it.place));
+    let by = fields.optional("by").map(|it| reader.filled_text(it));
+    let roles = [ApprovalRole::Responder, ApprovalRole::Admin].map(|it| (it.as_str(), it));
+    let role = fields.optional("role").and_then(|it| reader.word(it, &roles));
+    fields.finish(reader);
+    let command = command(reader, kind, name?, role)?;
+    Some((by.unwrap_or_else(|| "test".to_owned()), command))
+}
+
+fn command(
+    reader: &mut Reader<'_>,
+    kind: &str,
+    (text, place): (String, Place),
+    role: Option<ApprovalRole>,
+) -> Option<Command> {
+    if matches!(kind, "run" | "stop_runbook" | "resume_runbook") {
+        reader.refer(RUNBOOK, &text, place);
+    }
+    let mut execution = || match text.parse() {
+        Ok(execution) => Some(execution),
+        Err(reason) => {
+            reader.report(place, Code::BadValue, reason);
+            None
+        }
+    };
+    let reason = "the test says so".to_owned();
+    Some(match kind {
+        "run" => Command::RunRunbook {
+            runbook: text,
+            parameters: BTreeMap::new(),
+            incident: None,
+            dry_run: false,
+            emergency: false,
+        },
+        "approve" => Command::ApproveExecution { execution: execution()?, role },
+        "deny" => Command::DenyExecution { execution: execution()?, role, reason },
+        "stop_runbook" => Command::StopRunbook { runbook: text, reason },
+        "resume_runbook" => Command::ResumeRunbook { runbook: text },
+        "stop_runbooks" => Command::StopRunbooks { reason: text },
+        _ => Command::ResumeRunbooks,
+    })
 }
 
 /// An execution that is expected.

@@ -1,50 +1,12 @@
-//! What people and incidents say about an execution: yes, no, stop, over.
+//! What people and incidents say about an execution: stop, go on, it belongs to another one.
 
-use super::{Blocked, Execution, ExecutionId, ExecutionState, StepState};
+use super::{Execution, ExecutionId, ExecutionState, StepState};
 use crate::domain::effect::{Effect, EffectKey, PlannedEffect};
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, Stop};
 use jiff::Timestamp;
 
 impl State {
-    /// A person says yes.
-    pub(in crate::domain) fn approve(
-        &mut self,
-        now: Timestamp,
-        by: &str,
-        id: ExecutionId,
-    ) -> Reply {
-        self.take_answer(by, id)?;
-        self.log_execution(now, id, by, "approved");
-        self.try_start(now, id);
-        Ok(Accepted::Object(ObjectKey::Execution(id)))
-    }
-
-    /// A person says no.
-    pub(in crate::domain) fn deny(
-        &mut self,
-        now: Timestamp,
-        by: &str,
-        id: ExecutionId,
-        reason: &str,
-    ) -> Reply {
-        self.take_answer(by, id)?;
-        self.end_execution(now, id, ExecutionState::Denied, &with_reason(by, "denied it", reason));
-        Ok(Accepted::Object(ObjectKey::Execution(id)))
-    }
-
-    /// Writes down who answered the question that an execution waits with.
-    fn take_answer(&mut self, by: &str, id: ExecutionId) -> Result<(), Refusal> {
-        let execution = self.known_execution(id)?;
-        if !matches!(execution.state, ExecutionState::Proposed | ExecutionState::WaitingApproval) {
-            return Err(wrong_state(execution));
-        }
-        if let Some(execution) = self.executions.get_mut(&id) {
-            by.clone_into(&mut execution.decided_by);
-        }
-        Ok(())
-    }
-
     /// A person stops it.
     pub(in crate::domain) fn abort(
         &mut self,
@@ -64,18 +26,20 @@ impl State {
     fn stop_execution(&mut self, now: Timestamp, by: &str, id: ExecutionId, reason: &str) {
         if let Some(execution) = self.executions.get_mut(&id) {
             by.clone_into(&mut execution.decided_by);
+            execution.question = None;
             let running = execution.steps.iter_mut().find(|it| it.state == StepState::Running);
             if let Some(run) = running {
-                if run.retry_at.take().is_some() {
-                    // Nothing is being done: it waits for its next attempt.
-                    run.state = StepState::Failed;
-                    run.ended_at = Some(now);
-                } else if let Some(step) = run.effect.clone() {
+                if let Some(step) = run.effect.clone().filter(|_| run.is_under_way()) {
                     self.turn.effects.push(PlannedEffect {
                         key: EffectKey(format!("{id}/stop").into()),
                         idempotent: true,
                         effect: Effect::StopStep { step },
                     });
+                } else {
+                    // Nothing is being done: it waits for its time, its next attempt or an answer.
+                    run.retry_at = None;
+                    run.state = StepState::Failed;
+                    run.ended_at = Some(now);
                 }
             }
         }
@@ -130,27 +94,15 @@ impl State {
         concerns: impl Fn(&Execution) -> bool,
     ) {
         let going: Vec<ExecutionId> = (self.executions.values())
-            .filter(|it| matches!(it.state, ExecutionState::Running | ExecutionState::Verifying))
+            .filter(|it| {
+                matches!(it.state, ExecutionState::Running | ExecutionState::Verifying)
+                    || it.is_asking()
+            })
             .filter(|it| concerns(it))
             .map(|it| it.id)
             .collect();
         for id in going {
             self.stop_execution(now, by, id, reason);
-        }
-    }
-
-    /// An incident is closed: nobody is asked about it any more.
-    pub(in crate::domain) fn end_questions(&mut self, now: Timestamp, incident: IncidentId) {
-        let asked: Vec<ExecutionId> = (self.executions.values())
-            .filter(|it| it.incident == Some(incident))
-            .filter(|it| {
-                matches!(it.state, ExecutionState::Proposed | ExecutionState::WaitingApproval)
-            })
-            .map(|it| it.id)
-            .collect();
-        for id in asked {
-            let reason = format!("{incident} was closed before anybody said yes");
-            self.block(now, id, Blocked { guard: "incident_closed".to_owned(), reason });
         }
     }
 
@@ -183,7 +135,7 @@ impl State {
 }
 
 impl State {
-    fn known_execution(&self, id: ExecutionId) -> Result<&Execution, Refusal> {
+    pub(super) fn known_execution(&self, id: ExecutionId) -> Result<&Execution, Refusal> {
         match self.executions.get(&id) {
             Some(execution) => Ok(execution),
             None if id.0 > 0 && id.0 <= self.memory.execution => {
@@ -194,10 +146,10 @@ impl State {
     }
 }
 
-fn with_reason(by: &str, did: &str, reason: &str) -> String {
+pub(super) fn with_reason(by: &str, did: &str, reason: &str) -> String {
     if reason.is_empty() { format!("{by} {did}") } else { format!("{by} {did}: {reason}") }
 }
 
-fn wrong_state(execution: &Execution) -> Refusal {
+pub(super) fn wrong_state(execution: &Execution) -> Refusal {
     Refusal::WrongState(format!("{} is {}", execution.id, execution.state.as_str()))
 }

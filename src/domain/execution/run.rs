@@ -4,7 +4,7 @@ use super::{Execution, ExecutionId, ExecutionState, Part, StepRun, StepState};
 use crate::domain::condition;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::incident::TimelineEntry;
-use crate::domain::rules::{Action, Bounds, Idempotency, Parameter, SecretText, Step};
+use crate::domain::rules::{Action, Approval, Bounds, Idempotency, Parameter, SecretText, Step};
 use crate::domain::template::{self, Values};
 use crate::domain::{ObjectKey, State, later};
 use jiff::{SignedDuration, Timestamp};
@@ -65,6 +65,9 @@ impl State {
             }
             Action::Set { values } => execution.set(values),
             Action::Notify { receiver, text } => self.tell_receiver(now, id, receiver, text),
+            Action::Approval(approval) => {
+                return self.ask(now, id, approval.as_ref().clone(), Some(index));
+            }
             Action::Command { .. } | Action::Http { .. } | Action::Query { .. } => {
                 return self.begin_attempt(now, id, index);
             }
@@ -394,6 +397,10 @@ impl Execution {
             },
             Action::Notify { receiver, text } => {
                 Action::Notify { receiver: receiver.clone(), text: fill(text)? }
+            }
+            Action::Approval(approval) => {
+                let text = fill(&approval.text)?;
+                Action::Approval(Box::new(Approval { text, ..approval.as_ref().clone() }))
             }
             Action::Wait { .. } | Action::Set { .. } => action.clone(),
         })

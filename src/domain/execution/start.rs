@@ -4,7 +4,7 @@ use super::{Blocked, Context, Execution, ExecutionId, ExecutionState, Part, Step
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::Labels;
 use crate::domain::matcher::compile_anchored;
-use crate::domain::rules::{Mode, Occasion, Runbook, RunbookMode};
+use crate::domain::rules::{Approval, Mode, Occasion, Runbook, RunbookMode};
 use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, condition, template};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -112,7 +112,12 @@ impl State {
             self.known_incident(incident)?;
         }
         let only_look = dry_run || rules.mode == Mode::Observe;
-        let mode = if only_look { RunbookMode::Shadow } else { RunbookMode::Auto };
+        // Who orders a run himself has said yes, unless the runbook says whose yes it needs.
+        let mode = match (only_look, &runbook.approval) {
+            (true, _) => RunbookMode::Shadow,
+            (false, Some(_)) => RunbookMode::Approve,
+            (false, None) => RunbookMode::Auto,
+        };
         let wish = Wish { runbook, mode, incident, given, by, is_emergency };
         let id = self.make_execution(now, &wish);
         Ok(Accepted::Object(ObjectKey::Execution(id)))
@@ -139,6 +144,8 @@ impl State {
             steps: runs_of(wish.runbook),
             requested_by: wish.by.to_owned(),
             decided_by: String::new(),
+            question: None,
+            answers: Vec::new(),
             created_at: now,
             started_at: None,
             ended_at: None,
@@ -178,31 +185,24 @@ impl State {
                 self.end_execution(now, id, ExecutionState::WouldRun, &why);
             }
             RunbookMode::Suggest => {
-                self.wait_for_person(
-                    now,
-                    id,
-                    ExecutionState::Proposed,
-                    "proposed; a person may start it",
-                );
+                self.propose(now, id);
             }
             RunbookMode::Approve => {
-                let why = "waits for approval";
-                self.wait_for_person(now, id, ExecutionState::WaitingApproval, why);
-                self.ask_for_approval(now, id, why);
+                self.show_rendered_steps(id);
+                let Some(execution) = self.executions.get(&id) else { return };
+                match execution.approval() {
+                    Ok(approval) => self.ask(now, id, approval, None),
+                    Err(blocked) => self.block(now, id, blocked),
+                }
             }
         }
     }
 
-    fn wait_for_person(
-        &mut self,
-        now: Timestamp,
-        id: ExecutionId,
-        state: ExecutionState,
-        why: &str,
-    ) {
+    fn propose(&mut self, now: Timestamp, id: ExecutionId) {
+        let why = "proposed; a person may start it";
         self.show_rendered_steps(id);
         if let Some(execution) = self.executions.get_mut(&id) {
-            execution.state = state;
+            execution.state = ExecutionState::Proposed;
             why.clone_into(&mut execution.why);
         }
         self.log_execution(now, id, "", why);
@@ -292,6 +292,18 @@ impl Execution {
                 .map_err(|error| blocked("template", format!("`lock`: {error}")))?;
         }
         Ok(())
+    }
+}
+
+impl Execution {
+    /// Whose yes it needs before it begins.
+    fn approval(&self) -> Result<Approval, Blocked> {
+        let mut approval = self.runbook.approval.clone().unwrap_or_default();
+        approval.text =
+            template::render(&approval.text, &self.context, &self.parameters).map_err(|it| {
+                Blocked { guard: "template".to_owned(), reason: format!("`approval`: {it}") }
+            })?;
+        Ok(approval)
     }
 }
 

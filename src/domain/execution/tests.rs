@@ -37,6 +37,7 @@ fn runbook(steps: Vec<Step>) -> Runbook {
         rule: Arc::new(RuleRef { name: "mend".to_owned(), ..RuleRef::default() }),
         description: String::new(),
         mode: RunbookMode::Auto,
+        approval: None,
         triggers: Vec::new(),
         parameters: BTreeMap::new(),
         lock: None,

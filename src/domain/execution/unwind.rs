@@ -108,6 +108,7 @@ impl State {
         execution.state = state;
         execution.ended_at = Some(now);
         execution.ending = None;
+        execution.question = None;
         why.clone_into(&mut execution.why);
         for step in &mut execution.steps {
             if step.state == StepState::Pending {
@@ -126,6 +127,8 @@ impl State {
         let Some(execution) = self.executions.get(&id) else { return };
         if execution.state == ExecutionState::Running {
             self.step_due(now, id);
+        } else if execution.question.is_some() && !execution.state.is_final() {
+            self.question_due(now, id);
         } else if execution.state.is_final() {
             if let Some(execution) = self.executions.remove(&id) {
                 self.changes.closed.push(Closed::Execution(Box::new(execution)));

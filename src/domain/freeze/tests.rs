@@ -33,6 +33,7 @@ fn state() -> State {
         rule: Arc::new(RuleRef { name: "restart".to_owned(), ..RuleRef::default() }),
         description: String::new(),
         mode: RunbookMode::Auto,
+        approval: None,
         triggers: Vec::new(),
         parameters: BTreeMap::from([("unit".to_owned(), parameter)]),
         lock: None,

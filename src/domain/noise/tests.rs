@@ -154,6 +154,7 @@ fn a_runbook_acts_when_it_runs() {
             rule: Arc::default(),
             description: String::new(),
             mode,
+            approval: None,
             triggers: vec![trigger],
             parameters: BTreeMap::new(),
             lock: None,

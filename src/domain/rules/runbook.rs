@@ -1,6 +1,6 @@
 //! Runbooks as they are written: what may be done, when, what holds it back, how it is checked.
 
-use super::{RuleRef, SecretText};
+use super::{Approval, RuleRef, SecretText};
 use crate::domain::matcher::Matchers;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -159,6 +159,8 @@ pub enum Action {
         /// What it is told; a template.
         text: String,
     },
+    /// Asks people, and goes on when they say yes.
+    Approval(Box<Approval>),
 }
 
 /// Where a program runs, and what it may use.
@@ -226,7 +228,8 @@ impl Action {
             | Self::Query { .. }
             | Self::Wait { .. }
             | Self::Set { .. }
-            | Self::Notify { .. } => None,
+            | Self::Notify { .. }
+            | Self::Approval(_) => None,
         }
     }
 
@@ -238,7 +241,8 @@ impl Action {
             | Self::Query { .. }
             | Self::Wait { .. }
             | Self::Set { .. }
-            | Self::Notify { .. } => None,
+            | Self::Notify { .. }
+            | Self::Approval(_) => None,
         }
     }
 
@@ -250,7 +254,8 @@ impl Action {
             | Self::Http { .. }
             | Self::Wait { .. }
             | Self::Set { .. }
-            | Self::Notify { .. } => None,
+            | Self::Notify { .. }
+            | Self::Approval(_) => None,
         }
     }
 
@@ -263,6 +268,7 @@ impl Action {
             Self::Wait { .. } => "wait",
             Self::Set { .. } => "set",
             Self::Notify { .. } => "notify",
+            Self::Approval(_) => "approval",
         }
     }
 }
@@ -351,6 +357,10 @@ pub struct Runbook {
     pub description: String,
     /// How far it may go by itself.
     pub mode: RunbookMode,
+    /// Whose yes it needs before it begins, also where a person orders it; `None` = in mode
+    /// `approve` that of anybody who may approve, and else nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// What starts it; none = only a person.
     pub triggers: Vec<Trigger>,
     /// Values that the steps use, by name.

@@ -217,6 +217,7 @@ fn runbook(number: u8) -> Runbook {
         rule: rule(&format!("runbook-{number}"), 0),
         description: String::new(),
         mode,
+        approval: None,
         triggers: vec![Trigger {
             event: TriggerEvent::IncidentOpened,
             matchers: matchers(["service=\"a\"", "service=\"b\"", "", ""][usize::from(number)]),
