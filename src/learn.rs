@@ -7,6 +7,7 @@
 
 mod chance;
 mod clusters;
+mod communities;
 mod features;
 mod figures;
 mod history;

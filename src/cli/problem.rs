@@ -1,5 +1,7 @@
 //! The commands on problems: list, show, detect, accept, reject, link, close.
 
+mod file;
+
 use super::By;
 use super::client::{Client, Listing};
 use super::failure::Result;
@@ -31,6 +33,9 @@ pub enum Command {
     },
     /// Look for recurring problems now, and list what is known
     Detect {
+        /// Over a file
+        #[command(flatten)]
+        file: file::Arguments,
         /// Who says so
         #[command(flatten)]
         by: By,
@@ -132,7 +137,10 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
             let problem = client.get(&["problems", &id], &[]).await?;
             return output::show(&problem, output, problem_card);
         }
-        Command::Detect { by } => {
+        Command::Detect { file, by } => {
+            if let Some(looked) = file.run(output) {
+                return looked;
+            }
             let known = client.post(&["problems", "detect"], json!({"by": by.name()})).await?;
             return output::list(&known, output, problem_table);
         }

@@ -35,8 +35,8 @@ pub(super) fn detection(reader: &mut Reader<'_>, node: &Node) -> Option<ProblemD
         detection.look_back_seconds = reader.positive_duration(node);
     }
     if let Some(node) = fields.optional("algorithm") {
-        detection.algorithm =
-            reader.word(node, &[("dbscan", Algorithm::Dbscan)]).unwrap_or_default();
+        let known = [("dbscan", Algorithm::Dbscan), ("communities", Algorithm::Communities)];
+        detection.algorithm = reader.word(node, &known).unwrap_or_default();
     }
     if let Some(node) = fields.optional("min_incidents") {
         detection.incidents_min = u32::try_from(reader.integer(node, 2, 1000)).unwrap_or(2);

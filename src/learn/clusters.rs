@@ -1,14 +1,16 @@
 //! Groups of points that are alike: DBSCAN by linfa, a tolerance from the data, and a guard that
-//! splits what was only chained together.
+//! splits what was only chained together; or communities, where the model says so.
 
+use super::communities;
 use super::points::{Point, Points, Token, number};
-use super::vectors::{CosineIndex, Vectors, similarity};
-use crate::domain::rules::ProblemDetection;
+use super::vectors::{CosineIndex, Row, Vectors, similarity};
+use crate::domain::rules::{Algorithm, ProblemDetection};
 use linfa::ParamGuard;
 use linfa::traits::Transformer;
 use linfa_clustering::Dbscan;
 use linfa_nn::distance::L2Dist;
 use ndarray::Array2;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,6 +37,11 @@ const TOLERANCE_LAST: f64 = 0.1;
 /// What lies outside is looked for up to this likeness to the middle.
 const OUTSIDE_SIMILARITY_MIN: f64 = 0.4;
 
+/// The most different points that are clustered at once; bounds the time.
+const POINTS_MAX: usize = 30_000;
+/// So often are points taken that belong to no group yet.
+const ROUNDS_MAX: usize = 2;
+
 /// A group of points.
 pub(super) struct Cluster {
     /// Indices of points, ascending.
@@ -45,6 +52,7 @@ pub(super) struct Cluster {
     pub(super) cohesion: f64,
     /// How far the nearest point outside is from the middle, 0 to 1.
     pub(super) separation: f64,
+    centroid: Row,
 }
 
 /// Finds the groups, in order of their first point. Those of which nothing but texts and labels is
@@ -54,15 +62,88 @@ pub(super) fn find(points: &Points<'_>, detection: &ProblemDetection) -> Vec<Clu
         (0..points.all.len()).partition(|it| points.all.get(*it).is_some_and(Point::is_plain));
     let mut clusters = Vec::new();
     for (among, tolerances) in [(placed, TOLERANCES), (plain, TOLERANCES_PLAIN)] {
-        let vectors = Vectors::of(points, &among, detection.weights);
-        let told = detection.tolerance_thousandths.map(|it| f64::from(it) / 1000.0);
-        let tolerance = told.unwrap_or_else(|| tolerance_of(&vectors, tolerances));
-        let incidents_min = usize::try_from(detection.incidents_min.max(2)).unwrap_or(usize::MAX);
-        let search = Search { points, among: &among, vectors: &vectors, incidents_min };
-        clusters.extend(search.find(tolerance));
+        clusters.extend(find_among(points, &among, (detection, tolerances)));
     }
     clusters.sort_by(|a, b| a.points.cmp(&b.points));
     clusters
+}
+
+/// Finds the groups among some of the points. Of very many the heaviest are clustered, and what is
+/// left goes to the group of its nearest neighbour there, or is clustered after them.
+fn find_among(
+    points: &Points<'_>,
+    among: &[usize],
+    (detection, tolerances): (&ProblemDetection, (f64, f64)),
+) -> Vec<Cluster> {
+    let vectors = Vectors::of(points, among, detection.weights);
+    let incidents_min = usize::try_from(detection.incidents_min.max(2)).unwrap_or(usize::MAX);
+    let told = detection.tolerance_thousandths.map(|it| f64::from(it) / 1000.0);
+    let mut left: Vec<usize> = (0..vectors.len()).collect();
+    if left.len() > POINTS_MAX {
+        left.sort_by_key(|it| (Reverse(vectors.weight(*it)), mixed(*it)));
+    }
+    let mut clusters = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        let rest = left.split_off(left.len().min(POINTS_MAX));
+        left.sort_unstable();
+        let core = vectors.subset(&left);
+        let core_points: Vec<usize> =
+            left.iter().filter_map(|it| among.get(*it).copied()).collect();
+        let search = Search { points, among: &core_points, vectors: &core, incidents_min };
+        let tolerance = || told.unwrap_or_else(|| tolerance_of(&core, tolerances));
+        let mut found = match detection.algorithm {
+            Algorithm::Dbscan => search.find(tolerance()),
+            Algorithm::Communities => search.communities(),
+        };
+        left = rest;
+        if !left.is_empty() {
+            attach(&mut left, (&vectors, among), (&search, &mut found));
+        }
+        clusters.extend(found);
+    }
+    clusters
+}
+
+/// Takes out of the rows that are left those that are near to a group, and gives them to it: to that of
+/// the nearest point, if they are as alike to its middle as a group's members must be.
+fn attach(
+    left: &mut Vec<usize>,
+    (vectors, among): (&Vectors, &[usize]),
+    (search, clusters): (&Search<'_>, &mut [Cluster]),
+) {
+    let groups = clusters.iter().enumerate();
+    let group_of: BTreeMap<usize, usize> =
+        groups.flat_map(|(number, it)| it.points.iter().map(move |it| (*it, number))).collect();
+    let mut joined: Vec<Vec<(usize, f64)>> = vec![Vec::new(); clusters.len()];
+    left.retain(|row| {
+        let near = search.vectors.near(vectors.row(*row), COHESION_MIN).into_iter();
+        let grouped = near.filter_map(|(core, similarity)| {
+            let group = group_of.get(search.among.get(core)?)?;
+            Some((similarity, Reverse(core), *group))
+        });
+        let best = grouped.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let joins = best.and_then(|(_, _, group)| {
+            let likeness = similarity(&clusters.get(group)?.centroid, vectors.row(*row));
+            let point = among.get(*row).filter(|_| likeness >= COHESION_MIN)?;
+            joined.get_mut(group).map(|it| it.push((*point, likeness)))
+        });
+        joins.is_none()
+    });
+    for (cluster, joined) in clusters.iter_mut().zip(joined) {
+        let own = cluster.points.drain(..).zip(cluster.likeness.drain(..));
+        let mut all: Vec<(usize, f64)> = own.chain(joined).collect();
+        all.sort_by_key(|(point, _)| *point);
+        (cluster.points, cluster.likeness) = all.into_iter().unzip();
+    }
+}
+
+/// Mixes the bits of a number (splitmix64), so that what is taken of equals does not depend on the
+/// alphabet.
+fn mixed(row: usize) -> u64 {
+    let mut mixed = (row as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 struct Search<'a> {
@@ -92,18 +173,20 @@ impl Search<'_> {
         clusters
     }
 
+    /// The communities that are large enough, however loose.
+    fn communities(&self) -> Vec<Cluster> {
+        let groups = communities::find(self.vectors).into_iter();
+        groups
+            .filter(|it| self.size(it) >= self.incidents_min && self.says_what(it))
+            .map(|it| self.cluster(&it, self.cohesion(&it)))
+            .collect()
+    }
+
     /// One pass of DBSCAN over some of the vectors.
     fn groups(&self, among: &[usize], tolerance: f64) -> Vec<(Vec<usize>, f64)> {
-        let vectors = Arc::new(self.vectors.subset(among));
-        let numbers = Array2::from_shape_fn((among.len(), 1), |(row, _)| number(row));
-        let index = CosineIndex { vectors, points_min: self.incidents_min };
-        // The index measures by itself, so the distance given here is never asked.
-        let parameters = Dbscan::params_with(self.incidents_min, L2Dist, index);
-        let Ok(parameters) = parameters.tolerance(tolerance).check() else {
-            return Vec::new();
-        };
+        let labels = dbscan(self.vectors.subset(among), self.incidents_min, tolerance);
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (row, group) in among.iter().zip(parameters.transform(&numbers)) {
+        for (row, group) in among.iter().zip(labels) {
             if let Some(group) = group {
                 groups.entry(group).or_default().push(*row);
             }
@@ -155,8 +238,17 @@ impl Search<'_> {
         let points = group.iter().filter_map(|it| self.among.get(*it).copied()).collect();
         let alike = |it: &usize| similarity(&centroid, self.vectors.row(*it));
         let likeness = group.iter().map(alike).collect();
-        Cluster { points, likeness, cohesion, separation: (1.0 - nearest).max(0.0) }
+        Cluster { points, likeness, cohesion, separation: (1.0 - nearest).max(0.0), centroid }
     }
+}
+
+/// The number of each row's group by linfa's DBSCAN; none is noise. A row counts by its weight.
+fn dbscan(vectors: Vectors, points_min: usize, tolerance: f64) -> Vec<Option<usize>> {
+    let numbers = Array2::from_shape_fn((vectors.len(), 1), |(row, _)| number(row));
+    let index = CosineIndex { vectors: Arc::new(vectors), points_min };
+    // The index measures by itself, so the distance given here is never asked.
+    let parameters = Dbscan::params_with(points_min, L2Dist, index).tolerance(tolerance);
+    parameters.check().map_or_else(|_| Vec::new(), |it| it.transform(&numbers).to_vec())
 }
 
 /// The tolerance that best parts points with near neighbours from those without: Otsu's threshold
@@ -202,6 +294,51 @@ fn otsu(histogram: &[usize]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use linfa_nn::CommonNearestNeighbour;
+    use serde::Deserialize;
+
+    /// What `tests/evaluation/dbscan_labels.py` writes.
+    #[derive(Deserialize)]
+    struct Golden {
+        points: Vec<[i32; 2]>,
+        rows: Vec<Vec<(usize, f64)>>,
+        weights: Vec<usize>,
+        plane: Vec<Labelled>,
+        sparse: Vec<Labelled>,
+    }
+
+    #[derive(Deserialize)]
+    struct Labelled {
+        tolerance: f64,
+        min_points: usize,
+        labels: Vec<i32>,
+    }
+
+    fn numbers(labels: &[Option<usize>]) -> Vec<i32> {
+        labels.iter().map(|it| it.map_or(-1, |it| i32::try_from(it).unwrap())).collect()
+    }
+
+    #[test]
+    fn labels_are_those_of_scikit_learn() {
+        let golden = include_str!("../../tests/golden/dbscan.json");
+        let golden: Golden = serde_json::from_str(golden).unwrap();
+        let points = Array2::from_shape_fn((golden.points.len(), 2), |(row, column)| {
+            f64::from(golden.points[row][column]) / 1000.0
+        });
+        assert_eq!((golden.plane.len(), golden.sparse.len()), (3, 3));
+        for it in golden.plane {
+            for index in [CommonNearestNeighbour::KdTree, CommonNearestNeighbour::LinearSearch] {
+                let parameters = Dbscan::params_with(it.min_points, L2Dist, index);
+                let found = parameters.tolerance(it.tolerance).check().unwrap().transform(&points);
+                assert_eq!(numbers(&found.to_vec()), it.labels, "tolerance {}", it.tolerance);
+            }
+        }
+        for it in golden.sparse {
+            let vectors = Vectors::of_rows(golden.rows.clone(), golden.weights.clone());
+            let found = dbscan(vectors, it.min_points, it.tolerance);
+            assert_eq!(numbers(&found), it.labels, "tolerance {}", it.tolerance);
+        }
+    }
 
     #[test]
     fn otsu_parts_two_hills() {

@@ -9,8 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A label with more values than this is dropped if it also differs in most incidents.
 const VALUES_FEW: usize = 8;
-/// The most different points that are looked at, the most frequent first; bounds the time.
-const POINTS_MAX: usize = 40_000;
 
 /// A text by its place in the alphabet, so that no order depends on what came in first.
 type Rank = u32;
@@ -56,16 +54,16 @@ impl Token {
 
 /// Incidents that are alike in every token.
 #[derive(Debug)]
-pub(super) struct Point {
+pub(super) struct Point<'a> {
     /// Sorted, each once.
     pub(super) tokens: Vec<Token>,
     /// The signatures that were folded into it, the first for all of them.
-    pub(super) signature: Signature,
+    pub(super) signature: &'a Signature,
     /// In order of number.
     pub(super) members: Vec<IncidentId>,
 }
 
-impl Point {
+impl Point<'_> {
     /// Whether texts and labels are all that is known of it.
     pub(super) fn is_plain(&self) -> bool {
         self.tokens.iter().all(|it| it.field() > 2)
@@ -75,7 +73,7 @@ impl Point {
 /// All points of a time, in an order that follows from the incidents alone.
 pub(super) struct Points<'a> {
     pub(super) history: &'a History,
-    pub(super) all: Vec<Point>,
+    pub(super) all: Vec<Point<'a>>,
     /// How many of the names of alerts have each word, by its rank.
     names_with: BTreeMap<Rank, usize>,
     names: usize,
@@ -97,25 +95,20 @@ impl<'a> Points<'a> {
             let record: &Record = history.record(*id.first()?)?;
             history.signature_of(record)
         };
-        let folded: Vec<(&Signature, Vec<IncidentId>)> =
+        let folded: Vec<(&'a Signature, Vec<IncidentId>)> =
             by_signature.into_values().filter_map(|it| Some((signature(&it)?, it))).collect();
         let folding = Folding::of(history, &folded, incidents_min);
-        let mut by_tokens: BTreeMap<Vec<Token>, Point> = BTreeMap::new();
+        let mut by_tokens: BTreeMap<Vec<Token>, Point<'a>> = BTreeMap::new();
         for (signature, members) in folded {
             let tokens = folding.tokens(signature);
             let point = by_tokens.entry(tokens.clone()).or_insert_with(|| Point {
                 tokens,
-                signature: signature.clone(),
+                signature,
                 members: Vec::new(),
             });
             point.members.extend(members);
         }
-        let mut all: Vec<Point> = by_tokens.into_values().collect();
-        if all.len() > POINTS_MAX {
-            all.sort_by_key(|it| std::cmp::Reverse(it.members.len()));
-            all.truncate(POINTS_MAX);
-            all.sort_by(|a, b| a.tokens.cmp(&b.tokens));
-        }
+        let mut all: Vec<Point<'a>> = by_tokens.into_values().collect();
         for point in &mut all {
             point.members.sort_unstable();
         }

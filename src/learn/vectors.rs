@@ -74,6 +74,12 @@ impl Vectors {
         Self::build(rows.collect(), weights)
     }
 
+    /// Of rows of any length.
+    #[cfg(test)]
+    pub(super) fn of_rows(rows: Vec<Row>, weights: Vec<usize>) -> Self {
+        Self::build(rows.into_iter().map(normalised).collect(), weights)
+    }
+
     fn build(rows: Vec<Row>, weights: Vec<usize>) -> Self {
         let tokens = rows.iter().flatten().map(|(token, _)| token + 1).max().unwrap_or(0);
         let mut postings = vec![Vec::new(); tokens];
@@ -136,6 +142,25 @@ impl Vectors {
             .map(|index| (index, similarity(row, self.row(index))))
             .filter(|(_, similarity)| *similarity >= similarity_min)
             .collect()
+    }
+
+    /// All rows that share a token with a row, in no order, with how alike they are.
+    pub(super) fn sharing(&self, row: &[(usize, f64)]) -> Vec<(usize, f64)> {
+        let mut scores: Vec<f64> = vec![0.0; self.rows.len()];
+        let mut found = Vec::new();
+        for (token, part) in row {
+            for index in self.postings.get(*token).into_iter().flatten() {
+                let Some(score) = scores.get_mut(*index) else { continue };
+                if *score == 0.0 {
+                    found.push(*index);
+                }
+                let other = self.row(*index).binary_search_by_key(token, |(it, _)| *it);
+                let other = other.ok().and_then(|it| self.row(*index).get(it));
+                *score += part * other.map_or(0.0, |(_, it)| *it);
+            }
+        }
+        let score = |it: usize| (it, scores.get(it).copied().unwrap_or_default());
+        found.into_iter().map(score).collect()
     }
 
     /// The distance from a row to the `rank`-th nearest of the others; 1 when none is within the

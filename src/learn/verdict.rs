@@ -74,7 +74,7 @@ impl<'a> Verdicts<'a> {
         let history = points.history;
         let mut everywhere = BTreeMap::new();
         for point in &points.all {
-            for it in traits(history, &point.signature) {
+            for it in traits(history, point.signature) {
                 *everywhere.entry(it).or_default() += point.members.len();
             }
         }

@@ -11,6 +11,9 @@ pub enum Algorithm {
     /// Density-based clustering (Ester et al., 1996), by linfa.
     #[default]
     Dbscan,
+    /// Communities of a graph of shared nearest neighbours (Jarvis and Patrick, 1973; Blondel and others,
+    /// 2008), for incidents that people wrote in their own words.
+    Communities,
 }
 
 /// When and how recurring problems are looked for.
