@@ -198,6 +198,7 @@ pub(super) fn problem() -> Problem {
         fix: Some(ChangeId(3)),
         resolved_at: Some(at(40)),
         reopen_count: 1,
+        warned_after: None,
         figures: figures(),
     }
 }

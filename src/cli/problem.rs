@@ -230,6 +230,7 @@ fn problem_card(problem: &Value, now: Timestamp) -> String {
         ("every", period(problem)),
         ("next expected", output::moment(problem, "next_expected_at")),
         ("most likely", expected(problem)),
+        ("forecasts", forecasts(problem)),
         ("rhythm", of_nested(problem, "rhythm", "text")),
         ("trend", of_nested(problem, "trend", "direction")),
         ("impact", minutes(problem)),
@@ -278,6 +279,13 @@ fn expected(problem: &Value) -> String {
     interval
         .map(|it| format!("{} to {}", moment(it, "from"), moment(it, "until")))
         .unwrap_or_default()
+}
+
+/// How many forecasts of the past came true.
+fn forecasts(problem: &Value) -> String {
+    let of = |name: &str| of_nested(problem, "forecasts", name);
+    let of_all = Some(of("of")).filter(|it| !it.is_empty() && it != "0");
+    of_all.map(|it| format!("{} of the last {it} came true", of("right"))).unwrap_or_default()
 }
 
 fn recent(problem: &Value) -> String {

@@ -99,6 +99,7 @@ pub(super) fn occasion(reader: &mut Reader<'_>, node: &Node) -> Option<Occasion>
         Occasion::Breached,
         Occasion::ApprovalNeeded,
         Occasion::ProblemProposed,
+        Occasion::ProblemExpected,
         Occasion::SilenceExpiring,
         Occasion::Escalated,
         Occasion::RunbookNote,

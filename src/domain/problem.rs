@@ -1,13 +1,14 @@
 //! Problems: the causes behind incidents that keep coming back.
 
 mod detection;
+mod expected;
 mod figures;
 mod identity;
 mod life;
 
 pub use detection::{Algorithm, FieldWeights, ProblemDetection};
 pub use figures::{
-    Figures, How, Interval, Membership, Opening, Recent, Rhythm, SharedTrait, Trend,
+    Figures, Forecasts, How, Interval, Membership, Opening, Recent, Rhythm, SharedTrait, Trend,
 };
 pub(super) use identity::Found;
 pub(super) use life::{KnownError, Openings};
@@ -155,6 +156,9 @@ pub struct Problem {
     /// How often it was back after that.
     #[serde(default)]
     pub reopen_count: u32,
+    /// Its last incident when people were told that the next one is expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warned_after: Option<Timestamp>,
     /// All that is known of its incidents.
     #[serde(default)]
     pub figures: Figures,
@@ -232,6 +236,7 @@ impl State {
             fix: None,
             resolved_at: None,
             reopen_count: 0,
+            warned_after: None,
             figures: found.figures.clone(),
         };
         let count = problem.incidents.len();

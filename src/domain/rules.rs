@@ -226,6 +226,8 @@ pub enum Occasion {
     ApprovalNeeded,
     /// A problem was proposed.
     ProblemProposed,
+    /// A problem with a rhythm is expected soon.
+    ProblemExpected,
     /// A silence ends soon while alerts that it holds back fire.
     SilenceExpiring,
     /// A runbook did not help, or is stuck, and a person must look. Where no route is on it, those
@@ -247,6 +249,7 @@ impl Occasion {
             Self::Breached => "breached",
             Self::ApprovalNeeded => "approval_needed",
             Self::ProblemProposed => "problem_proposed",
+            Self::ProblemExpected => "problem_expected",
             Self::SilenceExpiring => "silence_expiring",
             Self::Escalated => "escalated",
             Self::RunbookNote => "runbook_note",

@@ -7,6 +7,7 @@ use super::freeze::FreezeId;
 use super::incident::{IncidentId, IncidentState};
 use super::label::Fingerprint;
 use super::notification::{NotificationId, NotificationState};
+use super::problem::{Problem, ProblemId};
 use super::schedule::Schedule;
 use super::{ObjectKey, State, later};
 use jiff::Timestamp;
@@ -26,6 +27,7 @@ pub(super) enum TimerKey {
     Heartbeat(Arc<str>),
     Change(ChangeId),
     Freeze(FreezeId),
+    Problem(ProblemId),
     Detection(String),
 }
 
@@ -89,6 +91,7 @@ impl State {
                 TimerKey::Heartbeat(name) => self.heartbeat_due(now, name),
                 TimerKey::Change(id) => self.close_change(now, *id),
                 TimerKey::Freeze(id) => self.close_freeze(now, *id),
+                TimerKey::Problem(id) => self.problem_due(now, *id),
                 TimerKey::Detection(name) => self.detection_due(now, name),
             }
             self.set_timer(now, key);
@@ -113,8 +116,8 @@ impl State {
             ObjectKey::Heartbeat(name) => Some(TimerKey::Heartbeat(name.clone())),
             ObjectKey::Change(id) => Some(TimerKey::Change(*id)),
             ObjectKey::Freeze(id) => Some(TimerKey::Freeze(*id)),
+            ObjectKey::Problem(id) => Some(TimerKey::Problem(*id)),
             ObjectKey::Alert(_)
-            | ObjectKey::Problem(_)
             | ObjectKey::Noise(_)
             | ObjectKey::Experience(_)
             | ObjectKey::Memory
@@ -134,6 +137,7 @@ impl State {
             .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
             .chain(self.change_log.open.keys().map(|it| TimerKey::Change(*it)))
             .chain(self.freezes.keys().map(|it| TimerKey::Freeze(*it)))
+            .chain(self.problems.keys().map(|it| TimerKey::Problem(*it)))
             .chain(self.silences.keys().map(|it| TimerKey::Silence(it.clone())))
             .chain(self.heartbeat_timers())
             .chain(self.rule_timers());
@@ -182,6 +186,7 @@ impl State {
             TimerKey::Heartbeat(name) => self.heartbeat_wants(now, name),
             TimerKey::Change(id) => self.change_wants(*id),
             TimerKey::Freeze(id) => self.freeze_wants(*id),
+            TimerKey::Problem(id) => self.problems.get(id).and_then(Problem::warns_at),
             TimerKey::Detection(name) => self.detection_wants(now, name),
         }
     }

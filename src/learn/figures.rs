@@ -2,9 +2,9 @@
 
 use super::chance::{circle, of_halves, parts_per_million};
 use super::history::{History, Record};
-use super::rhythm::{Period, weekday_name};
+use super::rhythm::{forecasts, weekday_name};
 use crate::domain::incident::IncidentId;
-use crate::domain::problem::{Figures, Interval, Recent, Rhythm, Trend};
+use crate::domain::problem::{Figures, Recent, Rhythm, Trend};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
@@ -21,11 +21,6 @@ const ROUNDS_MIN: usize = 3;
 const CHANCE_MAX: f64 = 0.005;
 /// What is spread over more of a week than this has no day.
 const WEEK_SPREAD_MAX: f64 = 12.0 / 168.0;
-/// The median deviation of a normal distribution, times this, is its standard deviation; 1.96 of
-/// those on both sides hold 19 of 20.
-const NINETEEN_OF_TWENTY: f64 = 1.4826 * 1.96;
-/// No time is foretold more exactly than this, in seconds.
-const INTERVAL_MIN: i64 = 60;
 /// The most places that are told.
 const PLACES_MAX: usize = 8;
 
@@ -53,6 +48,7 @@ impl Look<'_> {
             occurrences: small(self.occurrences.len()),
             recent: Recent { days_7: since(7), days_30: since(30), days_90: since(90) },
             rhythm: rhythm(self.occurrences),
+            forecasts: forecasts(self.occurrences),
             trend: self.trend(),
             impact_minutes: self.impact_minutes(),
             breaches: records().map(|it| u32::from(it.breaches)).sum(),
@@ -103,15 +99,6 @@ impl Look<'_> {
         places.truncate(PLACES_MAX);
         places
     }
-}
-
-/// The time around the next one that holds 19 of 20.
-pub(super) fn interval(next: Timestamp, period: &Period) -> Option<Interval> {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "seconds")]
-    let around = (period.spread_seconds as f64 * NINETEEN_OF_TWENTY).round() as i64;
-    let around = SignedDuration::from_secs(around.max(INTERVAL_MIN));
-    let (from, until) = (next.checked_sub(around).ok()?, next.checked_add(around).ok()?);
-    Some(Interval { from, until })
 }
 
 /// The time of the week around which it comes, or else that of the day, in UTC.

@@ -1,6 +1,7 @@
 //! When things come back: occurrences, their period, and the hours that they prefer.
 
 use super::chance::of_even_gaps;
+use crate::domain::problem::{Forecasts, Interval};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -14,6 +15,15 @@ const GAPS_MIN: usize = 3;
 const SPREAD_DIVISOR: i64 = 4;
 /// A period is one if half of the gaps are near, and chance would bring so many less often than this.
 const CHANCE_MAX: f64 = 0.01;
+/// The median deviation of a normal distribution, times this, is its standard deviation; 1.96 of
+/// those on both sides hold 19 of 20.
+const NINETEEN_OF_TWENTY: f64 = 1.4826 * 1.96;
+/// No time is foretold more exactly than this, in seconds.
+const INTERVAL_MIN: i64 = 60;
+/// The most forecasts of the past that are put to the test,
+const FORECASTS_MAX: usize = 12;
+/// each from so many occurrences at most.
+const WINDOW: usize = 24;
 /// The fewest occurrences that can show a preference.
 const OCCURRENCES_MIN: usize = 4;
 /// The percentage of occurrences that makes a preference.
@@ -71,6 +81,35 @@ pub(super) fn period(occurrences: &[Timestamp]) -> Option<Period> {
         spread_seconds,
         gaps: gaps.len(),
     })
+}
+
+/// How forecasts of the next from those before came true: the last ones, each from a window.
+pub(super) fn forecasts(occurrences: &[Timestamp]) -> Forecasts {
+    let mut told = Forecasts::default();
+    let first = occurrences.len().saturating_sub(FORECASTS_MAX).max(GAPS_MIN + 1);
+    for at in first..occurrences.len() {
+        let known = occurrences.get(at.saturating_sub(WINDOW)..at).unwrap_or_default();
+        let (Some(period), Some(last), Some(came)) =
+            (period(known), known.last(), occurrences.get(at))
+        else {
+            continue;
+        };
+        let next = last.saturating_add(SignedDuration::from_secs(period.seconds));
+        let expected = next.ok().and_then(|it| interval(it, &period));
+        let is_right = expected.is_some_and(|it| it.from <= *came && *came <= it.until);
+        told.of += 1;
+        told.right += u32::from(is_right);
+    }
+    told
+}
+
+/// The time around the next one that holds 19 of 20.
+pub(super) fn interval(next: Timestamp, period: &Period) -> Option<Interval> {
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "seconds")]
+    let around = (period.spread_seconds as f64 * NINETEEN_OF_TWENTY).round() as i64;
+    let around = SignedDuration::from_secs(around.max(INTERVAL_MIN));
+    let (from, until) = (next.checked_sub(around).ok()?, next.checked_add(around).ok()?);
+    Some(Interval { from, until })
 }
 
 /// The lower of the two in the middle if their number is even, so that it is one that occurred.

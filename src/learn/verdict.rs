@@ -3,10 +3,10 @@
 
 use super::chance::parts_per_million;
 use super::clusters::Cluster;
-use super::figures::{Look, interval, small};
+use super::figures::{Look, small};
 use super::history::{History, Record, Signature, SymptomId};
 use super::points::{Points, number};
-use super::rhythm::{self, Period, most};
+use super::rhythm::{self, Period, interval, most};
 use crate::domain::incident::{IncidentId, Symptom};
 use crate::domain::problem::{How, Membership, Opening, Recurrence, SharedTrait};
 use jiff::{SignedDuration, Timestamp};

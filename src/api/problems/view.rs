@@ -3,7 +3,7 @@
 use crate::domain::change::ChangeId;
 use crate::domain::incident::IncidentId;
 use crate::domain::problem::{
-    How, Interval, Problem, ProblemId, ProblemState, Recent, Rhythm, SharedTrait, Trend,
+    Forecasts, How, Interval, Problem, ProblemId, ProblemState, Recent, Rhythm, SharedTrait, Trend,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -37,6 +37,7 @@ pub(in crate::api) struct ProblemView {
     reopen_count: u32,
     occurrences: u32,
     recent: Recent,
+    forecasts: Forecasts,
     rhythm: Option<Rhythm>,
     next_expected: Option<Interval>,
     trend: Option<TrendView>,
@@ -123,6 +124,7 @@ pub(in crate::api) fn view(problem: &Problem) -> ProblemView {
         reopen_count: problem.reopen_count,
         occurrences: figures.occurrences,
         recent: figures.recent,
+        forecasts: figures.forecasts,
         rhythm: figures.rhythm.clone(),
         next_expected: figures.next_expected,
         trend: figures.trend.map(trend),

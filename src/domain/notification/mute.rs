@@ -91,6 +91,7 @@ impl State {
             | Occasion::Breached
             | Occasion::ApprovalNeeded
             | Occasion::ProblemProposed
+            | Occasion::ProblemExpected
             | Occasion::SilenceExpiring
             | Occasion::Escalated
             | Occasion::RunbookNote => false,

@@ -17,6 +17,8 @@ pub struct Figures {
     pub rhythm: Option<Rhythm>,
     /// Within which times the next is expected, 19 times out of 20.
     pub next_expected: Option<Interval>,
+    /// How forecasts of the same kind came true in the past.
+    pub forecasts: Forecasts,
     /// Whether it comes more often lately.
     pub trend: Option<Trend>,
     /// For how many minutes at least one of its incidents was not over.
@@ -66,6 +68,15 @@ pub struct Interval {
     pub from: Timestamp,
     /// Not after.
     pub until: Timestamp,
+}
+
+/// What became of forecasts, each made from what had been seen until then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecasts {
+    /// How many came true: it came within the time that was foretold.
+    pub right: u32,
+    /// How many there were.
+    pub of: u32,
 }
 
 /// How the later half of the time compares with the earlier one.

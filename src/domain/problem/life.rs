@@ -205,6 +205,7 @@ impl State {
         let membership = Membership { how: How::Opening, points: points.min(1000) };
         problem.figures.members.insert(incident, membership);
         problem.last_seen = problem.last_seen.max(now);
+        problem.came(now);
         let place =
             if symptom.place.is_empty() { String::new() } else { format!(" at {}", symptom.place) };
         let began = format!(

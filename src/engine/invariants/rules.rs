@@ -37,6 +37,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
         Occasion::Breached,
         Occasion::ApprovalNeeded,
         Occasion::ProblemProposed,
+        Occasion::ProblemExpected,
         Occasion::SilenceExpiring,
         Occasion::Escalated,
     ];
