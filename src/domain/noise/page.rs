@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const GROUPS_MAX: usize = 2000;
 /// How many rules of a page are named.
 const RULES_MAX: usize = 32;
+/// Of groups with so many alerts that fire it is remembered which they are.
+const ALERTS_MAX: usize = 32;
 
 /// One notification of an Alertmanager to one of its receivers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ pub struct Page {
     pub resolved: u64,
     /// The names of its alerts.
     pub rules: BTreeSet<String>,
+    /// Short hashes of the alerts that fire; empty = they are too many.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub alerts: BTreeSet<u32>,
 }
 
 impl Page {
@@ -52,6 +57,7 @@ impl Page {
             is_firing,
             firing: hash(&firing),
             resolved: hash(&resolved),
+            alerts: few(&firing),
             rules,
         }
     }
@@ -63,6 +69,15 @@ fn hash(alerts: &BTreeSet<Fingerprint>) -> u64 {
     alerts.iter().fold(0, |hash: u64, it| (hash ^ it.0).wrapping_mul(PRIME))
 }
 
+/// Short hashes of alerts, if they are few.
+fn few(alerts: &BTreeSet<Fingerprint>) -> BTreeSet<u32> {
+    let short = |it: &Fingerprint| u32::try_from((it.0 ^ it.0 >> 32) & 0xffff_ffff);
+    if alerts.len() > ALERTS_MAX {
+        return BTreeSet::new();
+    }
+    alerts.iter().filter_map(|it| short(it).ok()).collect()
+}
+
 /// Why an Alertmanager sent a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageKind {
@@ -70,7 +85,8 @@ pub(super) enum PageKind {
     New,
     /// Other alerts of a group fire than at the last page, or some are over.
     Changed,
-    /// All is as it was at the last page.
+    /// All is as it was at the last page, or some fire no more of which it tells no end: Alertmanager sends no
+    /// page for that, so that this one is a reminder.
     Repeated,
     /// A group is over.
     Resolved,
@@ -124,6 +140,8 @@ pub struct PageGroups(BTreeMap<u64, Told>);
 struct Told {
     firing: u64,
     resolved: u64,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    alerts: BTreeSet<u32>,
     at: Timestamp,
 }
 
@@ -139,14 +157,16 @@ impl PageGroups {
             self.0.remove(&page.group);
             return PageKind::Resolved;
         }
-        let told = Told { firing: page.firing, resolved: page.resolved, at: now };
+        let alerts = page.alerts.clone();
+        let told = Told { firing: page.firing, resolved: page.resolved, alerts, at: now };
         let Some(last) = self.0.insert(page.group, told) else {
             self.make_room();
             return PageKind::New;
         };
         // What is over is told once, and left out of the pages that follow.
         let is_over_as_before = page.resolved == 0 || page.resolved == last.resolved;
-        if page.firing == last.firing && is_over_as_before {
+        let has_shrunk = !page.alerts.is_empty() && page.alerts.is_subset(&last.alerts);
+        if (page.firing == last.firing || has_shrunk) && is_over_as_before {
             PageKind::Repeated
         } else {
             PageKind::Changed
@@ -192,6 +212,25 @@ mod tests {
         ] {
             assert_eq!(groups.take(Timestamp::UNIX_EPOCH, &page), expected, "{page:?}");
         }
+    }
+
+    /// A receiver with `send_resolved: false` hears of the rest of a group only at its `repeat_interval`.
+    #[test]
+    fn a_shrunken_group_is_repeated_and_another_alert_changes_it() {
+        let mut groups = PageGroups::default();
+        for (firing, expected) in [
+            (["1", "2", "3"].as_slice(), PageKind::New),
+            (&["1", "2"], PageKind::Repeated),
+            (&["1", "4"], PageKind::Changed),
+            (&["4"], PageKind::Repeated),
+            (&["1", "4"], PageKind::Changed),
+        ] {
+            let page = page("a", firing, &[]);
+            assert_eq!(groups.take(Timestamp::UNIX_EPOCH, &page), expected, "{firing:?}");
+        }
+        let many: Vec<String> = (0..=ALERTS_MAX).map(|it| it.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(page("a", &many, &[]).alerts.is_empty());
     }
 
     #[test]
