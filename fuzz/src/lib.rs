@@ -26,13 +26,14 @@ use watchkeeper::{engine, ingest, store};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("alerta", read_alerta),
     ("any_webhook", read_any_webhook),
     ("cloudevents", read_cloudevents),
     ("condition", read_condition),
     ("duration", read_duration),
     ("heartbeat_ping", read_heartbeat_ping),
+    ("history", read_history),
     ("import", read_import),
     ("matcher", read_matcher),
     ("opsgenie", read_opsgenie),
@@ -72,6 +73,25 @@ pub fn read_import(bytes: &[u8]) {
     if let Ok(imported) = config::import_alertmanager(text(bytes)) {
         let checked = config::rules_from_texts(&[("a.yaml", &imported.rules)], Mode::Act);
         assert!(checked.value.is_some(), "{:?}\n{}", checked.findings, imported.rules);
+    }
+}
+
+/// What `replay` reads: lines of alerts, of changes and of an Alertmanager's webhook, and a range of `ALERTS`.
+pub fn read_history(bytes: &[u8]) {
+    if let Ok(told) = ingest::ToldAlert::read(bytes) {
+        assert_eq!(ingest::ToldAlert::read_time(bytes), Some(told.at));
+        check_comes_back(&told.alert);
+    }
+    if let Ok(told) = ingest::ToldChange::read(bytes) {
+        check_comes_back(&told.change);
+    }
+    for read in [ingest::read_webhook_line, ingest::read_range] {
+        for told in read(bytes).into_iter().flatten() {
+            match told {
+                Ok(told) => check_comes_back(&told.alert),
+                Err(reason) => assert!(!reason.is_empty()),
+            }
+        }
     }
 }
 
@@ -150,7 +170,7 @@ pub fn read_pagerduty_change(bytes: &[u8]) {
 
 /// A body of any tool, by the general mapper and by every mapping that comes with us.
 pub fn read_any_webhook(bytes: &[u8]) {
-    for content_type in ["application/json", "application/x-www-form-urlencoded"] {
+    for content_type in ["application/json", "application/x-www-form-urlencoded", "text/plain"] {
         if let Ok(entries) = ingest::guess_body(bytes, content_type, now()) {
             check_delivery(&ingest::deliver_entries(&entries, now()));
             let suggested = ingest::suggest_source(bytes, content_type, ("fuzz", now()));

@@ -46,7 +46,7 @@ pub fn read(text: &[u8]) -> Result<Vec<Result<ToldAlert, String>>, String> {
     let series: Vec<(&Series, Vec<i64>)> =
         result.iter().filter(fires).map(|it| (it, moments(it))).collect();
     let gaps = series.iter().flat_map(|(_, it)| it.iter().zip(it.iter().skip(1)));
-    let step = gaps.map(|(one, next)| next - one).filter(|it| *it > 0).min();
+    let step = gaps.map(|(one, next)| next.saturating_sub(*one)).filter(|it| *it > 0).min();
     let step = step.unwrap_or(STEP_DEFAULT);
     let end = series.iter().filter_map(|(_, it)| it.last().copied()).max().unwrap_or(0);
     Ok(series.iter().flat_map(|(it, moments)| told(it, moments, step, end)).collect())
@@ -64,12 +64,15 @@ fn told(series: &Series, moments: &[i64], step: i64, end: i64) -> Vec<Result<Tol
     let raw = RawAlert { labels: Value::Pairs(pairs.collect()), ..RawAlert::default() };
     let mut told = Vec::new();
     // Samples lie on a grid, but a time may be rounded.
-    for run in moments.chunk_by(|one, next| next - one <= step + step / 2) {
+    for run in
+        moments.chunk_by(|one, next| next.saturating_sub(*one) <= step.saturating_add(step / 2))
+    {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         let told_at = |milliseconds: i64, is_over: bool| {
             let at = Timestamp::from_millisecond(milliseconds)
                 .map_err(|_| format!("a sample has no time: `{milliseconds}`"))?;
-            let begun = at.saturating_sub(SignedDuration::from_millis(milliseconds - *first));
+            let begun =
+                at.saturating_sub(SignedDuration::from_millis(milliseconds.saturating_sub(*first)));
             let mut alert = validate::check(&raw, EndsBy::Time, at)?;
             alert.starts_at = begun.ok();
             alert.ends = if is_over { Ends::At(at) } else { Ends::WhenTold };
