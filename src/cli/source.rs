@@ -74,11 +74,24 @@ pub struct TryArguments {
     /// By the general mapper, as without `--source`
     #[arg(long)]
     guess: bool,
-    /// The body's content type
-    #[arg(long, default_value = "application/json", value_name = "TYPE")]
-    content_type: String,
+    /// The body's content type; by default `text/plain` for a file that ends with `.txt`, else JSON
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
     #[command(flatten)]
     rules: RulesArgument,
+}
+
+impl TryArguments {
+    fn content_type(&self) -> &str {
+        let is_text = self.file.as_deref().is_some_and(is_text);
+        let usual = if is_text { "text/plain" } else { "application/json" };
+        self.content_type.as_deref().unwrap_or(usual)
+    }
+}
+
+/// Whether a file is called one of plain text.
+fn is_text(file: &Path) -> bool {
+    file.extension().is_some_and(|it| it.eq_ignore_ascii_case("txt"))
 }
 
 /// Does it.
@@ -88,8 +101,9 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
         Command::List(rules) => list(&rules.rules, output),
         Command::Try(arguments) => try_body(client, &arguments, output, now).await,
         Command::Suggest { file, name } => {
-            let text =
-                ingest::suggest_source(&read(&file)?, "", (&name, now)).map_err(not_an_event)?;
+            let content_type = if is_text(&file) { "text/plain" } else { "" };
+            let text = ingest::suggest_source(&read(&file)?, content_type, (&name, now))
+                .map_err(not_an_event)?;
             match output {
                 Output::Table => output::print(&text),
                 _ => output::show(&json!({"name": name, "rules": text}), output, |_, _| {
@@ -187,7 +201,7 @@ async fn try_body(
     }
     let body = read(arguments.file.as_deref().unwrap_or(Path::new("-")))?;
     let entries = match arguments.source.as_deref() {
-        None | Some("guess") => ingest::guess_body(&body, &arguments.content_type, now),
+        None | Some("guess") => ingest::guess_body(&body, arguments.content_type(), now),
         Some("alertmanager" | "prometheus") => return try_alertmanager(&body, output, now),
         Some(name) => mapped_by(name, &body, arguments, now)?,
     };
@@ -202,7 +216,7 @@ fn mapped_by(
     arguments: &TryArguments,
     now: Timestamp,
 ) -> Result<std::result::Result<Entries, String>> {
-    let content_type = &arguments.content_type;
+    let content_type = arguments.content_type();
     let source = source_named(name, &arguments.rules.rules);
     if !source.as_ref().is_ok_and(|it| it.map != Mapping::default())
         && let Some(entries) = ingest::map_service_body(name, body, content_type, now)

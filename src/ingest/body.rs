@@ -1,23 +1,69 @@
-//! The body of a webhook of any tool: JSON, a form with JSON in it, JSON as text inside of JSON.
+//! The body of a webhook of any tool: JSON, a form, plain text, JSON as text inside of JSON.
 
 use serde_json::{Map, Value};
 
 /// The longest text that may hold further JSON, in bytes.
 const NESTED_BYTES_MAX: usize = 256 * 1024;
 
-/// Reads a body. A form becomes an object of its fields; if its only field is JSON, that is the body.
-/// Fails with a reason.
+/// The types of bodies that are a text for people.
+const TEXTS: [&str; 2] = ["text/plain", "text/markdown"];
+
+/// Reads a body. What looks like an object or a list is JSON, whatever its sender calls it. A form becomes an
+/// object of its fields; if its only field is JSON, that is the body. A text becomes an object with the
+/// field `text`. Fails with a reason.
 pub(super) fn read(body: &[u8], content_type: &str) -> Result<Value, String> {
     let text =
         std::str::from_utf8(body).map_err(|error| format!("the body is no text: {error}"))?;
-    if text.trim().is_empty() {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
         return Err("the body is empty".to_owned());
     }
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return read_form(text);
+    let media_type = media_type.to_ascii_lowercase();
+    if is_markup(text, &media_type) {
+        return Err("the body is XML or HTML, which is not read: send JSON, a form or plain text"
+            .to_owned());
     }
-    serde_json::from_str(text).map_err(|error| format!("the body is no JSON: {error}"))
+    let is_structured = text.starts_with(['{', '[']);
+    if media_type == "application/x-www-form-urlencoded" {
+        // `curl -d` calls everything a form.
+        return match serde_json::from_str(text) {
+            Ok(value) if is_structured => Ok(value),
+            _ if is_sentence(text) => Ok(text_body(text)),
+            _ => read_form(text),
+        };
+    }
+    match serde_json::from_str(text) {
+        // `[DOWN] web` is no list.
+        Err(_) if TEXTS.contains(&media_type.as_str()) && !looks_like_json(text) => {
+            Ok(text_body(text))
+        }
+        read => read.map_err(|error| format!("the body is no JSON: {error}")),
+    }
+}
+
+fn text_body(text: &str) -> Value {
+    Value::Object(Map::from_iter([("text".to_owned(), Value::String(text.to_owned()))]))
+}
+
+/// Whether a text was meant to be JSON: an object, or a list that does not begin with a word.
+fn looks_like_json(text: &str) -> bool {
+    let list = text.strip_prefix('[').map(str::trim_start);
+    text.starts_with('{') || list.is_some_and(|it| !it.starts_with(char::is_alphabetic))
+}
+
+/// Whether this is no form but a text as people write it.
+fn is_sentence(text: &str) -> bool {
+    let name = text.split('=').next().unwrap_or_default();
+    name.contains(char::is_whitespace) && name.contains(char::is_alphabetic)
+}
+
+fn is_markup(text: &str, media_type: &str) -> bool {
+    let is_named = ["/xml", "+xml", "/html", "+html"].iter().any(|it| media_type.ends_with(it));
+    let is_tag = text.strip_prefix('<').is_some_and(|it| {
+        it.starts_with(|it: char| it.is_ascii_alphabetic() || matches!(it, '?' | '!'))
+    });
+    is_tag && (is_named || text.ends_with('>'))
 }
 
 fn read_form(text: &str) -> Result<Value, String> {
@@ -102,6 +148,17 @@ mod tests {
             ("&&", FORM, Err("the form has no fields")),
             (" ", "application/json", Err("the body is empty")),
             ("{", "application/json", Err("the body is no JSON")),
+            (r#"{"a": 1}"#, FORM, Ok(json!({"a": 1}))),
+            ("web-1 is down: rate=7", FORM, Ok(json!({"text": "web-1 is down: rate=7"}))),
+            ("web is down\n", "text/plain", Ok(json!({"text": "web is down"}))),
+            ("[DOWN] web", "Text/Plain; charset=utf-8", Ok(json!({"text": "[DOWN] web"}))),
+            ("[1, ", "text/plain", Err("the body is no JSON")),
+            (r#"{"a": "#, "text/plain", Err("the body is no JSON")),
+            ("web is down", "application/json", Err("the body is no JSON")),
+            ("web is down", "", Err("the body is no JSON")),
+            ("<?xml version=\"1.0\"?><a>b</a>", "text/xml", Err("the body is XML or HTML")),
+            ("<alarm id=\"1\"/>", "text/plain", Err("the body is XML or HTML")),
+            ("<!channel> web is down", "text/plain", Ok(json!({"text": "<!channel> web is down"}))),
         ] {
             match (read(body.as_bytes(), content_type), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{body}"),

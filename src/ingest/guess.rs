@@ -1,15 +1,17 @@
 //! The general mapper: what a body of a tool that nobody declared most likely means.
 //!
 //! It knows no tool. `fields` takes a body apart into single values and the words of their keys;
-//! `verdict` weighs who speaks of a state and of a severity; `naming` weighs titles, links, times and
-//! what an alert is known again by. In everything the heaviest word wins, and the sum of the weights
-//! is the confidence that goes with the alert.
+//! `verdict` weighs who speaks of a state and of a severity, `naming` titles and links, `start` times,
+//! `identity` what an alert is known again by. In everything the heaviest word wins, and the sum of the
+//! weights is the confidence that goes with the alert.
 
+mod change;
 mod evidence;
 mod fields;
 mod identity;
 mod keys;
 mod naming;
+mod start;
 mod suggestion;
 mod things;
 mod verdict;
@@ -23,6 +25,7 @@ use jiff::Timestamp;
 use naming::Named;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use suggestion::Spoken;
 use verdict::{Found, Verdict};
 use words::Said;
 
@@ -53,7 +56,8 @@ struct Guessed {
 #[derive(Clone, Debug, Default)]
 struct Places {
     title: String,
-    status: String,
+    status: Option<Spoken>,
+    is_change: bool,
     severity: String,
     fingerprint: String,
     starts_at: String,
@@ -113,6 +117,7 @@ struct Told {
     title: Named,
     identity: Identity,
     state: Option<Found<Verdict>>,
+    spoken: Option<Spoken>,
     severity: Option<Found<u8>>,
     link: Option<Named>,
     starts_at: Option<(Timestamp, String)>,
@@ -123,12 +128,20 @@ struct Told {
 impl Told {
     /// Listens to an alert; `around` speaks where it is silent.
     fn listen(own: &[Field<'_>], around: &[Field<'_>], now: Timestamp) -> Result<Self, String> {
-        let state = verdict::state(own, now).or_else(|| verdict::state(around, now));
+        let of_own = verdict::state(own, now);
+        let is_around = of_own.is_none();
+        let state = of_own.or_else(|| verdict::state(around, now));
+        let spoken = state.as_ref().and_then(|found| {
+            let all = if is_around { around } else { own };
+            let field = all.iter().find(|it| !it.place.is_empty() && it.place == found.place)?;
+            Some(Spoken::new(field, found.verdict.said, is_around))
+        });
         let is_firing = state.as_ref().is_none_or(|it| it.verdict.said == Said::Firing);
         let resources = things::resources(own);
         let of = state.as_ref().and_then(|it| it.verdict.of);
         let title = naming::title(own).or_else(|| naming::title(around));
         let title = title.or_else(|| naming::address(own));
+        let title = title.or_else(|| naming::happening(own));
         let title = naming::with_thing(title, of, &resources);
         let identity = identity::find(own, title.as_ref());
         let identity = identity.or_else(|| identity::find(around, title.as_ref()));
@@ -143,9 +156,10 @@ impl Told {
             title,
             identity,
             state,
+            spoken,
             severity: verdict::severity(own).or_else(|| verdict::severity(around)),
             link: naming::link(own).or_else(|| naming::link(around)),
-            starts_at: naming::starts_at(own, is_firing, now),
+            starts_at: start::find(own, is_firing, now),
             resources,
             labels: things::labels(own),
         })
@@ -156,7 +170,8 @@ impl Told {
         let resources = self.resources.iter();
         Places {
             title: self.title.place.clone(),
-            status: place(self.state.as_ref().map(|it| &it.place)),
+            status: self.spoken.clone(),
+            is_change: false,
             severity: place(self.severity.as_ref().map(|it| &it.place)),
             fingerprint: self.identity.named.place.clone(),
             starts_at: place(self.starts_at.as_ref().map(|it| &it.1)),
@@ -208,7 +223,8 @@ fn one(own: &[Field<'_>], around: &[Field<'_>], now: Timestamp) -> Result<Guesse
         link: told.link.as_ref().map(|it| it.text.clone()).unwrap_or_default(),
         confidence: told.confidence(),
     };
-    Ok(Guessed { mapped, places: told.places() })
+    let guessed = Guessed { mapped, places: told.places() };
+    Ok(if is_alert { guessed } else { change::clear(own, around, guessed) })
 }
 
 /// What the fingerprint is made of. A key that the sender made for that stands alone; the name of a

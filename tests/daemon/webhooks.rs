@@ -81,6 +81,46 @@ fn forms_and_wrapped_bodies_are_read() {
     assert_eq!(becomes(&daemon, "firing")["labels"]["alertname"], "Queue");
 }
 
+#[test]
+fn plain_texts_are_guessed_and_markup_is_refused() {
+    let daemon = Daemon::start(BY_SERVICE);
+    let send = |kind: &str, body: &str| {
+        daemon.send("POST", "/ingest/guess", &[("content-type", kind)], body.as_bytes())
+    };
+    let reply = send("text/plain; charset=utf-8", "CRITICAL: Queue of web-1 is down\n");
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(becomes(&daemon, "firing")["labels"]["mapped_by"], "guess");
+    let reply = send("application/x-www-form-urlencoded", "RESOLVED: Queue of web-1 is up");
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    becomes(&daemon, "resolved");
+    let reply = send("application/xml", "<alarm><name>Queue</name></alarm>");
+    assert_eq!(reply.status, 400);
+    assert!(reply.body.contains("XML or HTML"), "{}", reply.body);
+    assert_eq!(alerts(&daemon).len(), 1);
+}
+
+#[test]
+fn a_deployment_of_an_unknown_tool_is_a_change() {
+    let daemon = Daemon::start(BY_SERVICE);
+    let body = |event: &str| {
+        json!({"event": event, "deployment": {"id": 812, "service": "shop", "version": "1.4.2",
+            "user": "ann"}})
+    };
+    for (event, state) in [("deployment.started", "running"), ("deployment.finished", "done")] {
+        let reply = daemon.post("/ingest/guess", &body(event));
+        assert_eq!((reply.status, &reply.json()["changes"]), (200, &json!(1)), "{}", reply.body);
+        let listing = daemon.get("/api/v1/changes");
+        let changes = listing["items"].as_array().unwrap();
+        assert_eq!(changes.len(), 1, "{listing}");
+        assert_eq!((&changes[0]["state"], &changes[0]["service"]), (&json!(state), &json!("shop")));
+        assert_eq!(
+            (&changes[0]["version"], &changes[0]["author"]),
+            (&json!("1.4.2"), &json!("ann"))
+        );
+    }
+    assert_eq!(alerts(&daemon).len(), 0);
+}
+
 const DECLARED: &str = "
 sources:
   - name: shop

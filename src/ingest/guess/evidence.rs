@@ -12,6 +12,7 @@ const TOLD_WEIGHT: u32 = 60;
 /// Words that bodies with alerts have.
 const FOR: &[&str] = &[
     "alarm",
+    "alarms",
     "alert",
     "alerts",
     "check",
@@ -61,7 +62,8 @@ const AGAINST: &[&str] = &[
     "wiki",
 ];
 /// What calls itself so is one.
-const NAMED: &[&str] = &["alarm", "alert", "alerts", "incident", "monitor", "problem"];
+const NAMED: &[&str] =
+    &["alarm", "alarms", "alert", "alerts", "incident", "incidents", "monitor", "problem"];
 
 /// What the kind of a message says where it is about something else.
 const OTHER_KINDS: &[&str] = &[
@@ -123,6 +125,9 @@ pub(super) fn weigh(own: &[Field<'_>], around: &[Field<'_>], told: &Told) -> i32
         let all = field.own.iter().chain(field.owner.iter()).chain(&values);
         found.extend(all.filter(|it| FOR.contains(&it.as_str())).cloned());
         is_named |= words::any(&field.own, NAMED) || words::any(&field.owner, NAMED);
+        // `"topic": "alarms"`, `"kind": "incident"`.
+        let is_whole = values.len() == 1 && (is_kind(field) || field.head() == "topic");
+        is_named |= is_whole && words::any(&values, NAMED);
         // Backups have a repository, too, and call it by its name.
         let own = field.own.iter().filter(|it| *it != "repository");
         let keys = own.chain(field.above.iter());

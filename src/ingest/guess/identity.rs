@@ -3,7 +3,7 @@
 use super::KEY_WEIGHT;
 use super::fields::Field;
 use super::keys::{MONITORS, OCCURRENCES, PAST, STRANGERS};
-use super::naming::{NAME_BYTES_MAX, Named, is_readable, thing_of_id};
+use super::naming::{HAPPENING_WEIGHT, NAME_BYTES_MAX, Named, is_readable, thing_of_id};
 use super::words::{any, is_strange, resource, severity_of_word, state_of, words_of};
 use crate::ingest::moment_text;
 
@@ -38,7 +38,11 @@ pub(super) fn find(fields: &[Field<'_>], title: Option<&Named>) -> Option<Identi
         // A title that is all state lasts as it is.
         let text = Some(lasting(&it.text)).filter(|it| !it.is_empty());
         let text = text.unwrap_or_else(|| it.text.to_lowercase());
-        let weight = if it.weight >= 70 { 66 } else { 50 };
+        let weight = match it.weight {
+            70.. => 66,
+            ..=HAPPENING_WEIGHT => 30,
+            _ => 50,
+        };
         Identity { named: Named { text, weight, place: it.place.clone() }, is_whole: false }
     });
     by_key.chain(by_title).fold(None, |best: Option<Identity>, it| match best {

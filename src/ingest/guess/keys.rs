@@ -48,6 +48,7 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
     ("bucket", "bucket"),
     ("ci", "component"),
     ("cluster", "cluster"),
+    ("connector", "connector"),
     ("component", "component"),
     ("container", "container"),
     ("database", "database"),

@@ -1,11 +1,10 @@
 //! What an alert is called, by what it is known again, and what it is about.
 
-use super::fields::{Field, Leaf};
+use super::fields::Field;
 use super::keys::{MONITORS, OCCURRENCES, PAST, STRANGERS};
 use super::vocabulary::NEGATIONS;
 use super::words::{any, is_strange, resource, severity_of_word, state_of, words_of};
 use crate::ingest::moment_text;
-use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// A title from this weight on is a name.
@@ -118,6 +117,7 @@ fn title_text(text: &str) -> Option<String> {
         && words.iter().all(|it| {
             state_of(std::slice::from_ref(it)).is_some()
                 || severity_of_word(it).is_some()
+                || MESSAGES.contains(&it.as_str())
                 || NEGATIONS.contains(&it.as_str())
         });
     if !is_name || only_state || (line.starts_with("{{") || line.starts_with("arn:")) {
@@ -125,6 +125,19 @@ fn title_text(text: &str) -> Option<String> {
     }
     Some(line.chars().take(TITLE_MAX).collect())
 }
+
+/// Words that say no more than that this is a message.
+const MESSAGES: &[&str] = &[
+    "alarms",
+    "alerts",
+    "event",
+    "events",
+    "incidents",
+    "message",
+    "notification",
+    "notifications",
+    "problems",
+];
 
 /// A text without what only makes it look: `<b>`, and `:fire:` before it.
 fn without_marks(text: &str) -> String {
@@ -169,6 +182,8 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
     let base: u32 = match field.head() {
         // `alertType`, `eventTypeName`: a name where nothing has a better one.
         "name" | "type" if own_monitor && field.has("type") => type_weight(text)?,
+        // A policy that people named by a sentence says what was broken.
+        "name" if field.has("policy") && text.contains(' ') => 118,
         "name" | "title" if any(&field.own, &["type", "group", "policy", "source"]) => 30,
         "title" | "headline" => 100,
         "subject" => 94,
@@ -186,6 +201,8 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         "label" | "alias" if is_own_name && about_monitor => 80,
         "label" | "alias" if is_own_name && field.depth == 0 && !field.is_label => 62,
         "label" | "alias" if is_own_name && resource(field.owner.last()?).is_some() => 40,
+        // `"check": "uptime"` says of what kind it is.
+        "check" | "monitor" if is_kind_of_check(text) => 12,
         "alert" | "alarm" | "problem" | "check" | "monitor" | "rule" => 74,
         "trigger" | "condition" if text.contains(' ') => 72,
         "detector" | "sensor" => 76,
@@ -205,7 +222,9 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         _ => return None,
     };
     let base = if is_made_up(text) { base.min(MADE_UP_WEIGHT) } else { base };
-    let is_stranger = any(&field.own, STRANGERS) || is_strange(&field.owner);
+    // The label of a monitor is its name.
+    let is_own_label = is_own_name && about_monitor && field.head() == "label";
+    let is_stranger = any(&field.own, STRANGERS) && !is_own_label || is_strange(&field.owner);
     let penalty = if is_stranger && !own_monitor { 60 } else { 0 };
     let bonus = if own_monitor { 4 } else { 0 };
     (base + bonus).checked_sub(penalty).filter(|it| *it > 0)
@@ -231,7 +250,40 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Things that run again and again under one name.
-const RUNNING: &[&str] = &["dag", "flow", "job", "pipeline", "task", "workflow"];
+const RUNNING: &[&str] =
+    &["backup", "connector", "dag", "flow", "job", "pipeline", "task", "workflow"];
+
+/// What kinds of checks are called: none of them names one.
+const KINDS_OF_CHECK: &[&str] = &[
+    "api",
+    "browser",
+    "certificate",
+    "cron",
+    "dns",
+    "domain",
+    "heartbeat",
+    "host",
+    "http",
+    "https",
+    "icmp",
+    "keyword",
+    "metric",
+    "ping",
+    "port",
+    "server",
+    "ssl",
+    "synthetic",
+    "tcp",
+    "threshold",
+    "tls",
+    "udp",
+    "uptime",
+];
+
+fn is_kind_of_check(text: &str) -> bool {
+    let words = words_of(text);
+    !words.is_empty() && words.iter().all(|it| KINDS_OF_CHECK.contains(&it.as_str()))
+}
 
 /// What the last word of a key belongs to: `task` of `task_id`.
 fn thing_before<'f>(field: &'f Field<'_>) -> Option<&'f str> {
@@ -277,6 +329,25 @@ pub(super) fn address(fields: &[Field<'_>]) -> Option<Named> {
             weight: 30_u32.saturating_sub(it.depth * 4),
             place: it.place.clone(),
         })
+    }))
+}
+
+/// A title of this weight says no more than that something happened.
+pub(super) const HAPPENING_WEIGHT: u32 = 16;
+
+/// What happened, where nothing has a name: `rogue-ap-detected`, `alerts.created`.
+pub(super) fn happening(fields: &[Field<'_>]) -> Option<Named> {
+    heaviest(fields.iter().filter_map(|it| {
+        let text = it.text()?;
+        let weight = match it.head() {
+            "type" | "code" | "reason" => HAPPENING_WEIGHT,
+            "event" | "kind" | "topic" | "action" | "category" => HAPPENING_WEIGHT - 4,
+            _ => return None,
+        };
+        let weight = weight.checked_sub(it.depth * 2)?;
+        let is_fit = words_of(text).len() >= 2 && is_readable(text) && text.len() <= NAME_BYTES_MAX;
+        let is_fit = is_fit && !is_strange(&it.meaning) && !any(&it.meaning, PAST);
+        is_fit.then(|| Named { text: text.to_owned(), weight, place: it.place.clone() })
     }))
 }
 
@@ -344,90 +415,4 @@ fn link_weight(field: &Field<'_>, url: &str) -> Option<u32> {
     let steps = url.split(['/', '?', '#']).filter(|it| !it.is_empty()).count();
     let near = if steps > 2 { 3 } else { 0 };
     Some((base + bonus + near).max(penalty) - penalty)
-}
-
-/// Finds since when it is true. While it fires the time of the message will do; of what is over
-/// that would be its end.
-pub(super) fn starts_at(
-    fields: &[Field<'_>],
-    is_firing: bool,
-    now: Timestamp,
-) -> Option<(Timestamp, String)> {
-    let found = fields.iter().filter_map(|it| {
-        let weight = start_weight(it, is_firing)?.checked_sub(it.depth * 3)?;
-        let time = match &it.value {
-            Leaf::Number(number) => moment_text::read_number(*number)?,
-            _ => moment_text::read(it.text()?)?,
-        };
-        // A start that is well ahead is no start.
-        (time.as_second() < now.as_second() + 86_400).then(|| (time, weight, it.place.clone()))
-    });
-    let best = found.fold(None, |best: Option<(Timestamp, u32, String)>, it| match best {
-        Some(best) if best.1 >= it.1 => Some(best),
-        _ => Some(it),
-    })?;
-    Some((best.0, best.2))
-}
-
-fn start_weight(field: &Field<'_>, is_firing: bool) -> Option<u32> {
-    const START: &[&str] =
-        &["began", "begin", "fired", "onset", "opened", "since", "start", "started", "starts"];
-    const OVER: &[&str] = &[
-        "cleared",
-        "close",
-        "closed",
-        "end",
-        "ended",
-        "ends",
-        "expires",
-        "recovered",
-        "resolved",
-        "updated",
-        "until",
-    ];
-    // What was looked at began earlier than what was seen in it.
-    const LOOKED_AT: &[&str] =
-        &["evaluation", "period", "query", "range", "timeframe", "timerange", "window"];
-    let meaning = &field.meaning;
-    let has = |list: &[&str]| any(meaning, list);
-    if has(OVER)
-        || is_strange(&field.owner)
-        || has(&["previous", "next", "local"])
-        || has(LOOKED_AT)
-    {
-        return None;
-    }
-    // A service, or a check, is older than its alert.
-    let owner = field.owner.last().map_or("", String::as_str);
-    let is_thing = resource(owner).is_some() || MONITORS.contains(&owner);
-    let is_thing = is_thing && !matches!(owner, "alert" | "alarm");
-    let about_alert = any(&field.owner, OCCURRENCES) || any(&field.owner, &["alert", "alarm"]);
-    let bonus = if about_alert { 8 } else { 0 };
-    let is_time = has(&[
-        "at",
-        "date",
-        "datetime",
-        "epoch",
-        "occurrence",
-        "on",
-        "time",
-        "timestamp",
-        "ts",
-        "changed",
-    ]);
-    if has(START) {
-        Some(95)
-    } else if has(&["first"]) && !has(&["response"]) {
-        Some(88)
-    } else if has(&["triggered", "trigger", "activated", "raised", "down", "detected"]) && is_time {
-        Some(85)
-    } else if has(&["created"]) && (is_time || meaning.len() == 1 || field.own.len() == 1) {
-        (!is_thing).then_some(bonus + if is_firing { 70 } else { 62 })
-    } else if is_firing && is_time {
-        Some(55)
-    } else if is_firing && has(&["occurred", "received", "reported"]) {
-        Some(50)
-    } else {
-        None
-    }
 }

@@ -112,8 +112,11 @@ fn state_of_words(field: &Field<'_>, meaning: &[String]) -> Weighed<Said> {
             return Some((said, weight));
         }
         // Types are often kinds of things: `"type": "error"`, `"kind": "alert"`.
-        let is_sure = weight > 60 || strong_state_of(&value).is_some();
-        return Some((said, if is_sure { weight } else { 40 }));
+        let is_strong = strong_state_of(&value).is_some();
+        // `backup.verification.failed` says it of the whole message, whatever a part of it came to.
+        let is_whole = weight == 60 && is_strong && field.depth == 0 && value.len() > 1;
+        let weight = if is_whole { 76 } else { weight };
+        return Some((said, if weight > 60 || is_strong { weight } else { 40 }));
     }
     text_weight(field).and_then(|weight| sentence(text, weight))
 }
@@ -215,6 +218,7 @@ fn state_of_bool(meaning: &[String], value: bool) -> Weighed<Said> {
         "available",
         "cleared",
         "closed",
+        "fixed",
         "healthy",
         "ok",
         "online",
