@@ -56,6 +56,9 @@ fn a_story_that_does_not_hold_is_told() {
             "is held back by none, not by maintenance",
         ),
         ("{sla: {resolved: met}}", "unknown field `resolved`"),
+        ("{impacted: [db]}", "no incident is impacted [db]; there are: INC-1"),
+        ("{parent: INC-7, children: [INC-8]}", "no incident is part of INC-7 children [INC-8]"),
+        ("{alert_count: 1}], changes: [{id: CHG-1}", "there is no change CHG-1"),
     ] {
         fs::write(&file, story.replace("{alert_count: 2}", wrong)).unwrap();
         let output = test(&file);

@@ -3,7 +3,9 @@
 //! Nothing is performed: every delivery counts as done at once, and so does every step
 //! of a runbook of which the test does not say something else.
 
+mod changes;
 mod deeds;
+mod incidents;
 mod input;
 mod problems;
 
@@ -11,8 +13,8 @@ use super::check;
 use super::output;
 use super::virtual_watch::{VirtualWatch, Witness};
 use crate::config::{
-    self, ExpectedAlert, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident,
-    ExpectedNotification, RuleTest, TestDeed, TestExpectation, TestFact, TestInput,
+    self, ExpectedAlert, ExpectedExecution, ExpectedHeartbeat, ExpectedNotification, RuleTest,
+    TestDeed, TestExpectation, TestFact, TestInput,
 };
 use crate::domain::alert::Alert;
 use crate::domain::effect::{Effect, Outcome, PlannedEffect};
@@ -22,7 +24,6 @@ use crate::domain::heartbeat::Failure;
 use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::rules::{Occasion, RuleRef, RuleSet};
-use crate::domain::service_level::{ClockState, SlaClock, TargetKind};
 use crate::domain::{Closed, Turn, later};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -217,11 +218,11 @@ impl World {
                 .map(|(id, it)| (*id, it))
                 .collect();
         for wanted in &expected.incidents {
-            match rest.iter().find(|(_, it)| fits(wanted, it)).map(|(id, _)| *id) {
+            match rest.iter().find(|(_, it)| incidents::fits(wanted, it)).map(|(id, _)| *id) {
                 Some(id) => drop(rest.remove(&id)),
                 None => failures.push(format!(
                     "no incident is {}; there are: {}",
-                    shown(wanted),
+                    incidents::wanted(wanted),
                     self.incidents()
                 )),
             }
@@ -233,6 +234,8 @@ impl World {
         failures.extend(expected.alerts.iter().filter_map(|it| self.compare_alert(it)));
         failures.extend(expected.notifications.as_ref().and_then(|it| self.compare_told(it)));
         failures.extend(expected.heartbeats.iter().filter_map(|it| self.compare_heartbeat(it)));
+        let changes = expected.changes.iter();
+        failures.extend(changes.filter_map(|it| changes::compare(&self.watch, it)));
         let problems = expected.problems.as_ref();
         failures.extend(problems.and_then(|it| problems::compare(&self.watch, it)));
         failures
@@ -310,21 +313,7 @@ impl World {
 
     fn incidents(&self) -> String {
         let all = self.seen.closed_incidents.values().chain(self.watch.state.incidents.values());
-        let clock = |it: &SlaClock| format!(" {} {}", it.target.as_str(), it.state.as_str());
-        list(all.map(|it| {
-            format!(
-                "{} {} `{}` {} {} alert_count {} rule {}{}{}",
-                it.id,
-                it.state.as_str(),
-                it.title,
-                it.severity.as_str(),
-                it.priority,
-                it.alert_count,
-                it.opened_by.name,
-                it.sla.iter().map(clock).collect::<String>(),
-                it.problem.map(|it| format!(" of {it}")).unwrap_or_default()
-            )
-        }))
+        list(all.map(incidents::told))
     }
 }
 
@@ -340,31 +329,4 @@ fn holders(alert: &Alert) -> Vec<String> {
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();
     if items.is_empty() { "none".to_owned() } else { items.join("; ") }
-}
-
-fn fits(wanted: &ExpectedIncident, it: &Incident) -> bool {
-    wanted.state.is_none_or(|state| state == it.state)
-        && wanted.alert_count.is_none_or(|count| count == it.alert_count)
-        && wanted.rule.as_ref().is_none_or(|rule| *rule == it.opened_by.name)
-        && wanted.title.as_ref().is_none_or(|title| *title == it.title)
-        && wanted.severity.is_none_or(|severity| severity == it.severity)
-        && wanted.priority.is_none_or(|priority| priority == it.priority)
-        && wanted.problem.is_none_or(|problem| Some(problem) == it.problem)
-        && wanted.sla.iter().all(|wanted| it.sla.iter().any(|it| (it.target, it.state) == *wanted))
-}
-
-fn shown(wanted: &ExpectedIncident) -> String {
-    let mut parts = Vec::new();
-    parts.extend(wanted.state.map(|it| it.as_str().to_owned()));
-    parts.extend(wanted.title.as_ref().map(|it| format!("`{it}`")));
-    parts.extend(wanted.severity.map(|it| it.as_str().to_owned()));
-    parts.extend(wanted.priority.map(|it| it.to_string()));
-    parts.extend(wanted.alert_count.map(|it| format!("alert_count {it}")));
-    parts.extend(wanted.rule.as_ref().map(|it| format!("rule {it}")));
-    let clock = |(target, state): &(TargetKind, ClockState)| {
-        format!("{} {}", target.as_str(), state.as_str())
-    };
-    parts.extend(wanted.sla.iter().map(clock));
-    parts.extend(wanted.problem.map(|it| format!("of {it}")));
-    parts.join(" ")
 }

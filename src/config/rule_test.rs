@@ -2,9 +2,12 @@
 
 mod change;
 mod deed;
+mod incident;
 mod problem;
 
+pub use change::ExpectedChange;
 pub use deed::{ExpectedExecution, TestDeed};
+pub use incident::ExpectedIncident;
 pub use problem::ExpectedProblem;
 
 use super::code::Code;
@@ -17,11 +20,9 @@ use crate::domain::alert::Disposition;
 use crate::domain::change::ReceivedChange;
 use crate::domain::event::Command;
 use crate::domain::heartbeat::{HeartbeatPing, HeartbeatState, Signal};
-use crate::domain::incident::{IncidentId, IncidentState, Priority, Severity};
+use crate::domain::incident::IncidentId;
 use crate::domain::label::Labels;
-use crate::domain::problem::ProblemId;
 use crate::domain::rules::{Occasion, RuleRef};
-use crate::domain::service_level::{ClockState, TargetKind};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -94,29 +95,10 @@ pub struct TestExpectation {
     pub notifications: Option<Vec<ExpectedNotification>>,
     /// Where some heartbeats must be.
     pub heartbeats: Vec<ExpectedHeartbeat>,
+    /// Changes that must be there, among others.
+    pub changes: Vec<ExpectedChange>,
     /// The problems, all that there are.
     pub problems: Option<Vec<ExpectedProblem>>,
-}
-
-/// An incident in a test; what is `None` may be anything.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ExpectedIncident {
-    /// Where it is in its life.
-    pub state: Option<IncidentState>,
-    /// How many alerts it has.
-    pub alert_count: Option<u64>,
-    /// The name of the correlation that opened it.
-    pub rule: Option<String>,
-    /// Its title.
-    pub title: Option<String>,
-    /// How bad it is.
-    pub severity: Option<Severity>,
-    /// How soon to act.
-    pub priority: Option<Priority>,
-    /// Where its SLA clocks are.
-    pub sla: Vec<(TargetKind, ClockState)>,
-    /// The problem that it is an instance of.
-    pub problem: Option<ProblemId>,
 }
 
 /// An alert in a test; what is `None` may be anything.
@@ -199,7 +181,11 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         "resume_runbook",
         "gap",
     ];
-    let given = given.into_iter().chain(problem::ORDERS).map(|it| (it, fields.optional(it)));
+    let given = given
+        .into_iter()
+        .chain(problem::ORDERS)
+        .chain(incident::ORDERS)
+        .map(|it| (it, fields.optional(it)));
     let given: Vec<_> = given.collect();
     let mut given = given.into_iter().filter_map(|(name, node)| Some((name, node?)));
     let fact = match (given.next(), given.next()) {
@@ -217,6 +203,9 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         }
         (Some(("heartbeat", node)), None) => ping(reader, node).map(TestFact::Pings),
         (Some(("gap", node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
+        (Some((kind, node)), None) if incident::ORDERS.contains(&kind) => {
+            incident::order(reader, kind, node).map(|it| orders("test", it))
+        }
         (Some((kind, node)), None) if problem::ORDERS.contains(&kind) => {
             problem::order(reader, kind, node).map(|it| orders("test", it))
         }
@@ -227,8 +216,8 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
             let message = "an input has one of `alert`, `resolve`, `acknowledge`, `change`, \
                            `heartbeat`, `run`, `approve`, `deny`, `stop_runbooks`, `resume_runbooks`, \
                            `stop_runbook`, `resume_runbook`, `gap`, `detect_problems`, \
-                           `accept_problem`, `reject_problem`, `close_problem`, `known_error` \
-                           and `plan_fix`";
+                           `accept_problem`, `reject_problem`, `close_problem`, `known_error`, \
+                           `plan_fix`, `link`, `unlink`, `merge` and `split`";
             reader.report(fields.place, Code::MissingField, message);
             None
         }
@@ -298,10 +287,12 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
     let alerts = fields.optional("alerts");
     let told = fields.optional("notifications");
     let heartbeats = fields.optional("heartbeats");
+    let changes = fields.optional("changes");
     let problems = fields.optional("problems");
-    if incidents.or(executions).or(alerts).or(told).or(heartbeats).or(problems).is_none() {
-        let message = "expected `incidents`, `executions`, `alerts`, `notifications`, `heartbeats` or \
-             `problems`";
+    let all = [incidents, executions, alerts, told, heartbeats, changes, problems];
+    if all.iter().all(Option::is_none) {
+        let message = "expected `incidents`, `executions`, `alerts`, `notifications`, `heartbeats`, \
+                       `changes` or `problems`";
         reader.report(fields.place, Code::MissingField, message);
     }
     fields.finish(reader);
@@ -309,11 +300,12 @@ fn expectation(reader: &mut Reader<'_>, node: &Node) -> Option<TestExpectation> 
         at_seconds,
         line,
         incidents_exact: incidents.is_some(),
-        incidents: entries(reader, incidents, incident),
+        incidents: entries(reader, incidents, incident::incident),
         executions: entries(reader, executions, deed::execution),
         alerts: entries(reader, alerts, alert),
         notifications: told.map(|it| entries(reader, Some(it), notification)),
         heartbeats: entries(reader, heartbeats, heartbeat),
+        changes: entries(reader, changes, change::expected),
         problems: problems.map(|it| entries(reader, Some(it), problem::problem)),
     })
 }
@@ -325,49 +317,6 @@ fn entries<T>(
 ) -> Vec<T> {
     let Some(node) = node else { return Vec::new() };
     reader.list(node).iter().filter_map(|it| read(reader, it)).collect()
-}
-
-fn incident(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedIncident> {
-    let mut fields = Fields::open(reader, node)?;
-    let states = [
-        IncidentState::Open,
-        IncidentState::Acknowledged,
-        IncidentState::Resolved,
-        IncidentState::Closed,
-    ]
-    .map(|it| (it.as_str(), it));
-    let severities = [Severity::Critical, Severity::Error, Severity::Warning, Severity::Info]
-        .map(|it| (it.as_str(), it));
-    let priorities = [1, 2, 3].map(|it| Priority::new(1, it)).into_iter();
-    let priorities: Vec<_> = priorities
-        .chain([2, 3].map(|it| Priority::new(3, it)))
-        .map(|it| (it.as_str(), it))
-        .collect();
-    let expected = ExpectedIncident {
-        state: fields.optional("state").and_then(|it| reader.word(it, &states)),
-        alert_count: fields.optional("alert_count").map(|it| reader.integer(it, 0, 1_000_000)),
-        rule: fields.optional("rule").map(|it| reader.text(it)),
-        title: fields.optional("title").map(|it| reader.text(it)),
-        severity: fields.optional("severity").and_then(|it| reader.word(it, &severities)),
-        priority: fields.optional("priority").and_then(|it| reader.word(it, &priorities)),
-        sla: fields.optional("sla").map(|it| clocks(reader, it)).unwrap_or_default(),
-        problem: fields.optional("problem").and_then(|it| problem::number(reader, it)),
-    };
-    fields.finish(reader);
-    Some(expected)
-}
-
-/// Where the clocks for some targets are.
-fn clocks(reader: &mut Reader<'_>, node: &Node) -> Vec<(TargetKind, ClockState)> {
-    let states = ClockState::ALL.map(|it| (it.as_str(), it));
-    let Some(mut fields) = Fields::open(reader, node) else { return Vec::new() };
-    let mut clocks = Vec::new();
-    for target in [TargetKind::Acknowledge, TargetKind::Resolve] {
-        let state = fields.optional(target.as_str()).and_then(|it| reader.word(it, &states));
-        clocks.extend(state.map(|it| (target, it)));
-    }
-    fields.finish(reader);
-    clocks
 }
 
 fn notification(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedNotification> {
