@@ -143,6 +143,7 @@ impl State {
         }
         if before.catalog != self.rules.catalog {
             self.rebuild_sightings();
+            self.note_new_graph(now);
         }
         self.load_file_silences(now);
         if holds_differ {

@@ -1,9 +1,10 @@
 //! Impact: who else feels what is in trouble, on the graph above it, and how wide that makes an incident.
 
-use super::State;
 use super::correlation::Places;
 use super::incident::{Incident, IncidentId};
 use super::item::{Catalog, ItemId, ItemKind, Topology, TopologyRelation};
+use super::{ObjectKey, State};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -68,6 +69,24 @@ impl State {
     pub(super) fn impacted_by_incident(&self, id: IncidentId) -> Option<Box<Impacted>> {
         let about = self.sightings.of(id).filter(|(_, it)| it.is_primary);
         self.impacted_by(about.filter_map(|(place, _)| place.item()))
+    }
+
+    /// Looks anew who suffers from what is open, after the graph has changed.
+    pub(super) fn note_new_graph(&mut self, now: Timestamp) {
+        let active = self.incidents.values().filter(|it| it.state.is_active());
+        let active: Vec<IncidentId> = active.map(|it| it.id).collect();
+        for id in active {
+            let impacted = self.impacted_by_incident(id);
+            if self.incidents.get(&id).is_none_or(|it| it.impacted == impacted) {
+                continue;
+            }
+            let Some(mut incident) = self.incidents.remove(&id) else { continue };
+            incident.impacted = impacted;
+            self.set_priority(now, &mut incident);
+            self.fit_clocks(&mut incident);
+            self.incidents.insert(id, incident);
+            self.touch(now, ObjectKey::Incident(id));
+        }
     }
 
     fn impacted_by(&self, items: impl Iterator<Item = ItemId>) -> Option<Box<Impacted>> {
@@ -177,7 +196,7 @@ mod tests {
     }
 
     /// A web site of a tier needs a cart, which needs a database, as does a trial.
-    fn incident_on(service: &str, web_tier: Option<u8>) -> Incident {
+    fn rules(web_tier: Option<u8>) -> Event {
         let items = vec![
             item("web", web_tier, "production"),
             item("cart", None, "production"),
@@ -194,10 +213,13 @@ mod tests {
             relation(1, RelationKind::PartOf, 4),
         ];
         let catalog = Arc::new(Catalog::new(items, &relations));
+        Event::RulesLoaded(Arc::new(RuleSet { catalog, ..RuleSet::default() }))
+    }
+
+    fn state_with(service: &str, rules: &Event) -> State {
         let mut state = State::default();
-        let rules = RuleSet { catalog, ..RuleSet::default() };
         let now = Timestamp::UNIX_EPOCH;
-        drop(state.apply(now, &Event::RulesLoaded(Arc::new(rules))));
+        drop(state.apply(now, rules));
         let alert = ReceivedAlert {
             labels: Labels::from_pairs([("alertname", "Down"), ("service", service)]),
             annotations: Labels::default(),
@@ -208,7 +230,36 @@ mod tests {
         };
         let batch = AlertBatch { source: "x".into(), alerts: vec![alert], rejected: vec![] };
         drop(state.apply(now, &Event::AlertsReceived(batch)));
+        state
+    }
+
+    fn incident_on(service: &str, web_tier: Option<u8>) -> Incident {
+        let state = state_with(service, &rules(web_tier));
         state.incidents.values().next().unwrap().clone()
+    }
+
+    #[test]
+    fn who_suffers_follows_when_only_the_catalog_changes() {
+        let no_catalog = Event::RulesLoaded(Arc::new(RuleSet::default()));
+        for first in [no_catalog, rules(None)] {
+            let mut state = state_with("database", &first);
+            let now = Timestamp::from_second(60).unwrap();
+            let turn = state.apply(now, &rules(Some(1)));
+            let found = state.incidents.values().next().unwrap().clone();
+            assert_eq!(found, {
+                let fresh = incident_on("database", Some(1));
+                Incident {
+                    impacted: fresh.impacted,
+                    impact: 2,
+                    priority: fresh.priority,
+                    ..found.clone()
+                }
+            });
+            assert_eq!(found.impacted.as_ref().unwrap().tier_above, Some(1));
+            drop(turn);
+            let changes = state.take_changes();
+            assert!(changes.objects.contains(&ObjectKey::Incident(found.id)), "it is stored");
+        }
     }
 
     #[test]
