@@ -48,8 +48,9 @@ pub use built_in::built_in_sources;
 pub use code::Code;
 pub use import::{ImportNote, Imported, import_alertmanager};
 pub use rule_test::{
-    ExpectedAlert, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident, ExpectedNotification,
-    ExpectedProblem, RuleTest, TestDeed, TestExpectation, TestFact, TestInput,
+    ExpectedAlert, ExpectedChange, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident,
+    ExpectedNotification, ExpectedProblem, RuleTest, TestDeed, TestExpectation, TestFact,
+    TestInput,
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};

@@ -1,10 +1,14 @@
 //! `watchkeeper replay`: the real binary over histories that are made here, and what must hold of its files.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+#[path = "replay/grouping.rs"]
+mod grouping;
 #[path = "replay/history.rs"]
 mod history;
 #[path = "replay/run.rs"]
 mod run;
+#[path = "replay/world.rs"]
+mod world;
 
 use history::{Storm, line, many, over};
 use run::{Run, lines, values};

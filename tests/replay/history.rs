@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 const START: i64 = 1_772_409_600;
 
 /// Numbers that look random and are always the same (a linear congruential generator).
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
@@ -39,7 +43,7 @@ struct Firing {
 }
 
 /// A time as histories tell it.
-fn time(second: i64) -> String {
+pub(crate) fn time(second: i64) -> String {
     jiff::Timestamp::from_second(START + second).unwrap().to_string()
 }
 
