@@ -166,6 +166,9 @@ pub struct Memory {
     /// The groups of merged incidents, by the incident that is gone.
     #[serde(default)]
     pub followed: BTreeMap<IncidentId, correlation::Followed>,
+    /// What people taught by splits and merges, the last lesson last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lessons: Vec<correlation::Lesson>,
     /// How often alerts come together by chance.
     #[serde(default)]
     pub chance: correlation::Chance,

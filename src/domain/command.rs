@@ -30,8 +30,10 @@ impl State {
                 self.resolve(now, by, *incident, reason)
             }
             Command::ReopenIncident { incident, reason } => self.reopen(now, by, *incident, reason),
-            Command::MergeIncidents { into, from } => self.merge(now, by, *into, from),
-            Command::SplitIncident { incident, alerts } => self.split(now, by, *incident, alerts),
+            Command::MergeIncidents { into, from } => self.merge_and_learn(now, by, *into, from),
+            Command::SplitIncident { incident, alerts } => {
+                self.split_and_learn(now, by, *incident, alerts)
+            }
             Command::LinkIncident { incident, parent } => {
                 self.link_incident(now, by, *incident, *parent)
             }

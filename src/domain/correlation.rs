@@ -4,6 +4,7 @@
 mod bridge;
 mod evidence;
 mod experience;
+mod lesson;
 mod place;
 pub mod requirement;
 mod returning;
@@ -13,6 +14,7 @@ mod sighting;
 pub use evidence::Evidence;
 use evidence::Weighed;
 pub use experience::{Chance, Experience};
+pub use lesson::{Lesson, Taught};
 pub use place::Way;
 pub(super) use place::{Place, Places, Spoken};
 pub(super) use sighting::{Sightings, Told};

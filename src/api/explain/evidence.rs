@@ -1,7 +1,8 @@
 //! The evidence by which an alert found its incident, in sentences and points.
 
 use super::{Stage, length};
-use crate::domain::correlation::{Evidence, Way};
+use crate::domain::correlation::{Evidence, Lesson, Taught, Way};
+use crate::domain::incident::Symptom;
 
 /// Why the evidence led to that incident.
 pub(super) fn enough(evidence: &Evidence) -> String {
@@ -37,16 +38,34 @@ pub(super) fn pieces(stage: Stage, evidence: &Evidence) -> Stage {
     let over = format!("its alerts were over for {}", length(evidence.over_seconds));
     let gap = format!("{} passed since", length(evidence.gap_seconds));
     let experience = "as far as alerts of these names were no mere coincidence so far";
-    stage
+    let before_lesson = evidence.taught.as_ref().map_or(evidence.points, |it| it.points_before);
+    let stage = stage
         .evidence(evidence.way.as_str(), points(at_once), seen(evidence))
         .evidence("gap", loss(at_once, after_gap), gap)
         .evidence("over", loss(after_gap, after_over), over)
         .evidence("experience", loss(after_over, after_experience), experience)
         .evidence(
             "severity",
-            loss(after_experience, evidence.points),
+            loss(after_experience, before_lesson),
             "what is only for information says less",
-        )
+        );
+    match &evidence.taught {
+        Some(taught) => {
+            let change = points(evidence.points) - points(taught.points_before);
+            stage.evidence("taught", change, lesson(taught))
+        }
+        None => stage,
+    }
+}
+
+/// What people taught, in words.
+fn lesson(taught: &Taught) -> String {
+    let Lesson { one, other, by, at, incident, belong } = &taught.lesson;
+    let kind = |it: &Symptom| format!("`{}` of `{}`", it.alertname, it.place);
+    let (one, other) = (kind(one), kind(other));
+    let what = if *belong { "joined" } else { "parted" };
+    let left = taught.left / 10;
+    format!("{by} {what} {one} and {other} in {incident} at {at}; {left} % of that lesson is left")
 }
 
 /// Where the incident was seen, and how that concerns the alert.
@@ -90,12 +109,29 @@ mod tests {
             after_over: 510,
             after_experience: 500,
             points: 350,
+            taught: None,
             needed: 270,
             runner_up: Some((IncidentId(3), 90)),
         };
         let stage = pieces(Stage::new("correlate", ""), &evidence);
         let sum: i32 = stage.evidence.iter().map(|it| it.points).sum();
         assert_eq!(sum, 350);
+        let symptom = |it: &str| Symptom { alertname: it.to_owned(), place: "cart".to_owned() };
+        let lesson = Lesson {
+            one: symptom("Slow"),
+            other: symptom("Down"),
+            belong: false,
+            by: "ann".to_owned(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            incident: IncidentId(1),
+        };
+        let taught = Some(Box::new(Taught { lesson, left: 900, points_before: 350 }));
+        let parted = Evidence { taught, points: 35, ..evidence.clone() };
+        let stage = pieces(Stage::new("correlate", ""), &parted);
+        let sum: i32 = stage.evidence.iter().map(|it| it.points).sum();
+        assert_eq!(sum, 35);
+        let told = &stage.evidence.last().unwrap().detail;
+        assert!(told.contains("ann parted `Slow` of `cart`") && told.contains("90 %"), "{told}");
         let text = enough(&evidence);
         for part in ["depends on `cart-db`", "INC-4", "75 s", "350 points"] {
             assert!(text.contains(part), "{part} in {text}");

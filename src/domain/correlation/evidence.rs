@@ -4,6 +4,7 @@
 //! place is related to one where the incident was seen (`Way`); they fade with the time since, and
 //! count only as far as experience says that such alerts are caused, and cause, at all.
 
+use super::lesson::{Lessons, Taught, as_taught};
 use super::place::{Place, Places, Way, ways_to};
 use super::sighting::Sighting;
 use crate::domain::alert::{Alert, AlertState};
@@ -100,6 +101,9 @@ pub struct Evidence {
     pub after_experience: u64,
     /// What is left in the end.
     pub points: u64,
+    /// What people taught about such alerts, if that counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taught: Option<Box<Taught>>,
     /// What it takes to join.
     pub needed: u64,
     /// The next best incident and its points.
@@ -141,6 +145,7 @@ struct Newcomer<'a> {
     alert: &'a Alert,
     follows_ppm: u64,
     share: u64,
+    lessons: Lessons<'a>,
 }
 
 impl State {
@@ -153,8 +158,10 @@ impl State {
     ) -> Option<Weighed> {
         let alert = self.alerts.get(&fingerprint)?;
         let is_info = Severity::from_label(alert.labels.get("severity")) == Severity::Info;
+        let name = alert.labels.get("alertname").unwrap_or_default();
         let newcomer = Newcomer {
             alert,
+            lessons: self.lessons_about(now, name, places),
             follows_ppm: self.follows_ppm(&alert.labels),
             share: if is_info { INFO_SHARE } else { 1000 },
         };
@@ -216,7 +223,7 @@ impl State {
         let of_part =
             if same_place { self.same_part(now, newcomer, incident, leader) } else { None };
         let of_part = of_part.filter(|it| it.points >= plain.points);
-        Some(of_part.unwrap_or(plain))
+        Some(as_taught(&newcomer.lessons, incident, of_part.unwrap_or(plain)))
     }
 
     /// The points of one way from one alert.
@@ -250,6 +257,7 @@ impl State {
             after_over,
             after_experience,
             points: after_experience * share / 1000,
+            taught: None,
             needed: ENOUGH + of_one,
             runner_up: None,
         }
