@@ -10,7 +10,7 @@ use crate::domain::correlation::requirement;
 use crate::domain::flapping::FlappingRule;
 use crate::domain::incident::Severity;
 use crate::domain::matcher::Matchers;
-use crate::domain::rules::{Correlation, PriorityRule, RuleRef};
+use crate::domain::rules::{Correlation, NeverTogether, PriorityRule, RuleRef};
 use std::sync::Arc;
 
 /// The title of an incident whose rule gives none.
@@ -171,6 +171,17 @@ fn flapping(reader: &mut Reader<'_>, node: &Node, rule: &mut FlappingRule) {
         rule.half_life_seconds = reader.duration(node);
     }
     fields.finish(reader);
+}
+
+/// An entry of `never_together`.
+pub(super) fn never_together(reader: &mut Reader<'_>, node: &Node) -> Option<NeverTogether> {
+    let mut fields = Fields::open(reader, node)?;
+    let rule = reader.name("pair of `never_together`", &mut fields);
+    let one = fields.required(reader, "one");
+    let other = fields.required(reader, "other");
+    let (one, other) = (reader.matchers(one), reader.matchers(other));
+    fields.finish(reader);
+    Some(NeverTogether { rule, one, other })
 }
 
 /// An entry of `priorities`; it has no name, so it gets one from its position.

@@ -17,9 +17,10 @@ use std::sync::Arc;
 const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 15] = [
+pub(super) const LISTS: [&str; 16] = [
     "time_intervals",
     "correlations",
+    "never_together",
     "priorities",
     "sla_policies",
     "inhibitions",
@@ -116,6 +117,10 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
     let rules = &mut collected.rules;
     each(reader, &mut fields, "correlations", |reader, node| {
         rules.correlations.push(correlation::correlation(reader, node)?);
+        Some(())
+    });
+    each(reader, &mut fields, "never_together", |reader, node| {
+        rules.never_together.push(correlation::never_together(reader, node)?);
         Some(())
     });
     each(reader, &mut fields, "priorities", |reader, node| {

@@ -71,6 +71,9 @@ pub struct RuleSet {
     pub resolve_timeout_seconds: u32,
     /// Grouping rules in order; the first that matches decides.
     pub correlations: Vec<Correlation>,
+    /// Alerts that never meet in an incident by evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never_together: Vec<NeverTogether>,
     /// Impact and urgency by matchers; the first that matches decides.
     pub priorities: Vec<PriorityRule>,
     /// Promises on times; the first that matches an incident holds.
@@ -146,6 +149,17 @@ pub struct Correlation {
     /// for so long, in seconds; 0 = never.
     #[serde(default)]
     pub auto_resolve_seconds: u32,
+}
+
+/// Two sorts of alerts that never meet in an incident by evidence, whatever it says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeverTogether {
+    /// Name and place.
+    pub rule: Arc<RuleRef>,
+    /// The one sort: all must hold.
+    pub one: Matchers,
+    /// The other.
+    pub other: Matchers,
 }
 
 /// Overrides impact or urgency of incidents whose first alert matches.

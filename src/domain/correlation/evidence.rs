@@ -4,7 +4,7 @@
 //! place is related to one where the incident was seen (`Way`); they fade with the time since, and
 //! count only as far as experience says that such alerts are caused, and cause, at all.
 
-use super::lesson::{Lessons, Taught, as_taught};
+use super::lesson::{Lessons, Strangers, Taught, as_taught};
 use super::place::{Place, Places, Way, ways_to};
 use super::sighting::Sighting;
 use crate::domain::alert::{Alert, AlertState};
@@ -146,6 +146,7 @@ struct Newcomer<'a> {
     follows_ppm: u64,
     share: u64,
     lessons: Lessons<'a>,
+    strangers: Strangers<'a>,
 }
 
 impl State {
@@ -162,6 +163,7 @@ impl State {
         let newcomer = Newcomer {
             alert,
             lessons: self.lessons_about(now, name, places),
+            strangers: self.strangers_to(&alert.labels),
             follows_ppm: self.follows_ppm(&alert.labels),
             share: if is_info { INFO_SHARE } else { 1000 },
         };
@@ -223,7 +225,8 @@ impl State {
         let of_part =
             if same_place { self.same_part(now, newcomer, incident, leader) } else { None };
         let of_part = of_part.filter(|it| it.points >= plain.points);
-        Some(as_taught(&newcomer.lessons, incident, of_part.unwrap_or(plain)))
+        let found = as_taught(&newcomer.lessons, incident, of_part.unwrap_or(plain));
+        Some(self.kept_apart(now, (&newcomer.alert.labels, &newcomer.strangers), found))
     }
 
     /// The points of one way from one alert.

@@ -8,7 +8,9 @@ use super::evidence::Evidence;
 use super::place::Places;
 use crate::domain::flapping::faded;
 use crate::domain::incident::{Incident, IncidentId, Symptom};
-use crate::domain::label::Fingerprint;
+use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::matcher::Matchers;
+use crate::domain::rules::RuleRef;
 use crate::domain::{ObjectKey, Reply, State, seconds_between};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,6 +52,12 @@ pub struct Taught {
     /// The points before it counted.
     pub points_before: u64,
 }
+
+/// So many members of an incident are asked whether a rule keeps them apart from an alert.
+const MEMBERS_MAX: usize = 200;
+
+/// What an alert is kept apart from, by rule.
+pub(super) type Strangers<'a> = Vec<(&'a RuleRef, &'a Matchers)>;
 
 /// The lessons that concern an alert, as the other kind and what is left of the lesson.
 pub(super) type Lessons<'a> = Vec<(&'a Lesson, &'a Symptom, u64)>;
@@ -133,6 +141,46 @@ impl State {
         let about = places.seen().find(|(_, is_primary)| *is_primary);
         let place = about.map_or("", |(place, _)| place.name(&self.rules.catalog));
         Symptom { alertname: alertname.to_owned(), place: place.to_owned() }
+    }
+
+    /// What rules keep an alert with these labels apart from, by rule.
+    pub(super) fn strangers_to(&self, labels: &Labels) -> Strangers<'_> {
+        let pairs = self.rules.never_together.iter();
+        let pairs = pairs.flat_map(|it| [(it, &it.one, &it.other), (it, &it.other, &it.one)]);
+        let about = pairs.filter(|(_, own, _)| own.matches(labels));
+        about.map(|(it, _, other)| (&*it.rule, other)).collect()
+    }
+
+    /// What is left of the evidence for an incident with a member that a rule keeps apart: nothing.
+    pub(super) fn kept_apart(
+        &self,
+        now: Timestamp,
+        (labels, strangers): (&Labels, &Strangers<'_>),
+        mut evidence: Evidence,
+    ) -> Evidence {
+        if strangers.is_empty() {
+            return evidence;
+        }
+        let members = self.members.get(&evidence.incident).into_iter().flatten();
+        let mut members = members.take(MEMBERS_MAX).filter_map(|it| self.alerts.get(it));
+        let found = members.find_map(|member| {
+            let (rule, _) = strangers.iter().find(|(_, it)| it.matches(&member.labels))?;
+            Some((rule, member))
+        });
+        let Some((rule, member)) = found else { return evidence };
+        let kind =
+            |it: &Labels| self.kind(it.get("alertname").unwrap_or_default(), &self.places(it));
+        let lesson = Lesson {
+            one: kind(labels),
+            other: kind(&member.labels),
+            belong: false,
+            by: format!("the rule {rule}"),
+            at: now,
+            incident: evidence.incident,
+        };
+        let points_before = std::mem::take(&mut evidence.points);
+        evidence.taught = Some(Box::new(Taught { lesson, left: 1000, points_before }));
+        evidence
     }
 
     /// The lessons that concern an alert of this name about these places.

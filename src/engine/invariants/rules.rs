@@ -62,7 +62,6 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             targets: BTreeMap::from([(1, targets(60)), (2, targets(120)), (3, targets(300))]),
         }],
         silences: file_silences(variant),
-        freezes: Vec::new(),
         receivers: vec![Receiver {
             rule: rule("hook", variant),
             webhook_url: SecretText::Text("http://localhost/".to_owned()),
@@ -91,12 +90,10 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             weights: FieldWeights::default(),
             seed: 7,
         }],
-        time_intervals: Vec::new(),
         inhibitions: inhibitions(variant),
         maintenance: maintenance(variant),
-        sources: Vec::new(),
-        catalog: Arc::default(),
         heartbeats: super::beats::declared(variant),
+        ..RuleSet::default()
     })
 }
 
