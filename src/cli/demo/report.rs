@@ -4,7 +4,7 @@ use super::player::Sent;
 use super::shop::DAY_SECONDS;
 use crate::cli::client::{Client, Listing};
 use crate::cli::failure::Result;
-use crate::cli::output::{counted, entries, field, items, table};
+use crate::cli::output::{counted, entries, field, items, seconds, table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -130,16 +130,7 @@ pub fn summary(picture: &Picture, (sent, notifications): (Sent, u64), taken: Dur
         ("problems", count_states(picture.problems.iter())),
     ];
     for problem in &picture.problems {
-        let count = entries(problem, "incidents").len();
-        rows.push((
-            "",
-            format!(
-                "{}: {} ({})",
-                field(problem, "id"),
-                field(problem, "title"),
-                counted(count, "incident")
-            ),
-        ));
+        rows.push(("", problem_line(problem)));
     }
     rows.push(("time taken", format!("{} s", taken.as_secs())));
     let rows = rows.into_iter().map(|(name, value)| {
@@ -147,6 +138,19 @@ pub fn summary(picture: &Picture, (sent, notifications): (Sent, u64), taken: Dur
         vec![name.to_owned(), value]
     });
     table(&["THE SHOP'S DAY", ""], rows.collect())
+}
+
+/// What a problem is called, how often it came, its rhythm, and what is known of it.
+fn problem_line(problem: &Value) -> String {
+    let count = entries(problem, "incidents").len();
+    let period = problem.get("period_seconds").and_then(Value::as_i64);
+    let rhythm = period.map(|it| format!(", every {}", seconds(it))).unwrap_or_default();
+    let known = match field(problem, "workaround") {
+        it if it.is_empty() => it,
+        it => format!("; known error, workaround: {it}"),
+    };
+    let of = |name: &str| field(problem, name);
+    format!("{}: {} ({}{rhythm}{known})", of("id"), of("title"), counted(count, "incident"))
 }
 
 /// What to try next in another terminal.
@@ -158,7 +162,9 @@ pub fn next_commands(picture: &Picture, server: &str) -> String {
     let storm = storm.map_or_else(|| "INC-1".to_owned(), |it| field(it, "id"));
     let waits = |it: &&Value| field(it, "state") == "waiting_approval";
     let waiting = picture.executions.iter().find(waits).map(|it| field(it, "id"));
-    let problem = picture.problems.first().map(|it| field(it, "id"));
+    let known = |it: &&Value| field(it, "state") == "known_error";
+    let known_error = picture.problems.iter().find(known);
+    let problem = known_error.or(picture.problems.first()).map(|it| field(it, "id"));
     let mut commands = vec![
         "incident list --all".to_owned(),
         format!("incident show {storm}"),
@@ -167,6 +173,10 @@ pub fn next_commands(picture: &Picture, server: &str) -> String {
     ];
     commands.extend(waiting.map(|it| format!("runbook approve {it}")));
     commands.extend(problem.map(|it| format!("problem show {it}")));
+    // Its incident is told the workaround, and the runbook is offered.
+    commands.extend(known_error.map(|_| {
+        "alert send DiskSpaceLow service=orders-db severity=warning volume=orders-db-1".to_owned()
+    }));
     commands.push("alert send Down service=checkout severity=critical".to_owned());
     let lines: Vec<String> =
         commands.iter().map(|it| format!("  watchkeeper --server {server} {it}")).collect();
@@ -187,7 +197,8 @@ mod tests {
             ],
             executions: vec![json!({"id": "EXE-4", "state": "waiting_approval"})],
             problems: vec![json!({
-                "id": "PRB-1", "state": "proposed", "title": "disk\u{1b}", "incidents": ["INC-1"],
+                "id": "PRB-1", "state": "known_error", "title": "disk\u{1b}", "incidents": ["INC-1"],
+                "period_seconds": 3600, "workaround": "empty it",
             })],
         }
     }
@@ -202,7 +213,7 @@ mod tests {
             "incidents         2 opened: 1 resolved, 0 acknowledged, 1 open",
             "runbook runs      1 waiting approval",
             "SLA clocks        1 breached, 1 met",
-            "PRB-1: disk\\u{1b} (1 incident)",
+            "PRB-1: disk\\u{1b} (1 incident, every 1h; known error, workaround: empty it)",
             "time taken        121 s",
         ] {
             assert!(text.contains(line), "{line} in {text}");
@@ -212,11 +223,16 @@ mod tests {
     #[test]
     fn what_to_try_names_real_things() {
         let text = next_commands(&picture(), "http://127.0.0.1:1");
-        for command in ["explain INC-2", "runbook approve EXE-4", "problem show PRB-1"] {
+        for command in [
+            "explain INC-2",
+            "runbook approve EXE-4",
+            "problem show PRB-1",
+            "alert send DiskSpaceLow",
+        ] {
             assert!(text.contains(&format!("--server http://127.0.0.1:1 {command}")), "{text}");
         }
         let text = next_commands(&Picture::default(), "http://127.0.0.1:1");
-        assert!(!text.contains("approve"), "{text}");
+        assert!(!text.contains("approve") && !text.contains("DiskSpaceLow"), "{text}");
     }
 
     #[test]

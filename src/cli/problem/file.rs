@@ -58,6 +58,7 @@ struct Line {
     root_causes: Vec<RootCause>,
     #[serde(default)]
     acted_on: bool,
+    merged_into: Option<Value>,
 }
 
 /// The incidents of a file, and what they are called in it.
@@ -127,6 +128,9 @@ fn read(file: &Path) -> Result<Past> {
             continue;
         }
         let line: Line = serde_json::from_str(&text).map_err(|it| failed(number, &it))?;
+        if line.merged_into.is_some() {
+            continue;
+        }
         at = line.opened_at.unwrap_or_else(|| at.saturating_add(STEP).unwrap_or(at));
         past.last = past.last.max(at);
         past.names.push(line.id.unwrap_or_else(|| json!(number)));

@@ -172,6 +172,7 @@ impl Recorder {
             ("root_cause", json!(root_cause)),
             ("suspect_change", json!(suspect)),
             ("rule", json!(incident.opened_by.name)),
+            ("symptoms", json!(incident.symptoms)),
         ];
         let line = serde_json::to_vec(&with(body, more))?;
         Ok(files.incidents.put(incident.id.0, &line)?)
