@@ -30,6 +30,8 @@ const BINS: usize = 50;
 const DISTANCE_FAR: f64 = 0.8;
 /// A group whose members are on average less alike than this to its middle is split.
 const COHESION_MIN: f64 = 0.62;
+/// Dense parts of a group whose middles are less alike than this are groups of their own.
+const APART: f64 = 0.5;
 /// Splitting makes the tolerance this much smaller each time.
 const SPLIT_FACTOR: f64 = 0.8;
 /// Splitting ends below this tolerance; what is still not alike is noise.
@@ -163,9 +165,12 @@ impl Search<'_> {
         while let Some((group, tolerance)) = waiting.pop() {
             let cohesion = self.cohesion(&group);
             if cohesion >= COHESION_MIN {
-                if self.says_what(&group) {
-                    clusters.push(self.cluster(&group, cohesion));
-                }
+                let parts = self.parted(group, tolerance).into_iter();
+                clusters.extend(
+                    parts
+                        .filter(|it| self.says_what(it))
+                        .map(|it| self.cluster(&it, self.cohesion(&it))),
+                );
             } else if tolerance > TOLERANCE_LAST {
                 waiting.extend(self.groups(&group, tolerance * SPLIT_FACTOR));
             }
@@ -196,6 +201,36 @@ impl Search<'_> {
             .filter(|it| self.size(it) >= self.incidents_min)
             .map(|it| (it, tolerance))
             .collect()
+    }
+
+    /// A large group may have swallowed a small one that a few incidents chain to it, without being much
+    /// less cohesive: what is dense within it and far from the rest is parted, and each of the others goes
+    /// to the part that it is most alike to.
+    fn parted(&self, group: Vec<usize>, tolerance: f64) -> Vec<Vec<usize>> {
+        let dense = self.groups(&group, tolerance * SPLIT_FACTOR * SPLIT_FACTOR);
+        let mut cores: Vec<(Row, Vec<usize>)> = Vec::new();
+        for (mut core, _) in dense {
+            let mut middle = self.vectors.centroid(&core);
+            // Cores that are alike are one; the joined core may be alike to further ones.
+            while let Some(at) = cores.iter().position(|(it, _)| similarity(it, &middle) >= APART) {
+                core.extend(cores.swap_remove(at).1);
+                middle = self.vectors.centroid(&core);
+            }
+            cores.push((middle, core));
+        }
+        if cores.len() < 2 {
+            return vec![group];
+        }
+        let mut parts: Vec<Vec<usize>> = vec![Vec::new(); cores.len()];
+        for row in group {
+            let alike = cores.iter().map(|(it, _)| similarity(it, self.vectors.row(row)));
+            let best = alike.enumerate().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+            if let Some(part) = best.and_then(|(it, _)| parts.get_mut(it)) {
+                part.push(row);
+            }
+        }
+        parts.retain(|it| self.size(it) >= self.incidents_min);
+        parts
     }
 
     /// The mean likeness of a group's incidents to its middle.
@@ -294,6 +329,8 @@ fn otsu(histogram: &[usize]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learn::history::History;
+    use jiff::Timestamp;
     use linfa_nn::CommonNearestNeighbour;
     use serde::Deserialize;
 
@@ -337,6 +374,29 @@ mod tests {
             let vectors = Vectors::of_rows(golden.rows.clone(), golden.weights.clone());
             let found = dbscan(vectors, it.min_points, it.tolerance);
             assert_eq!(numbers(&found), it.labels, "tolerance {}", it.tolerance);
+        }
+    }
+
+    #[test]
+    fn what_a_large_group_swallowed_is_parted() {
+        let history = History::default();
+        let points = Points::of(&history, (Timestamp::MIN, Timestamp::MAX), 3);
+        let row = |degrees: f64| {
+            let angle = degrees.to_radians();
+            vec![(0, angle.cos()), (1, angle.sin())]
+        };
+        // Two heavy points and, between them, two that make a chain, or hang together densely.
+        for (angles, expected) in [
+            ([5.0, 30.0, 55.0, 80.0], vec![vec![0, 1], vec![2, 3]]),
+            ([5.0, 20.0, 35.0, 50.0], vec![vec![0, 1, 2, 3]]),
+        ] {
+            let vectors = Vectors::of_rows(angles.map(row).to_vec(), vec![10, 1, 1, 10]);
+            let search =
+                Search { points: &points, among: &[], vectors: &vectors, incidents_min: 3 };
+            let tolerance = 0.12;
+            let whole = search.groups(&[0, 1, 2, 3], tolerance);
+            assert_eq!(whole, [(vec![0, 1, 2, 3], tolerance)]);
+            assert_eq!(search.parted(vec![0, 1, 2, 3], tolerance), expected);
         }
     }
 
