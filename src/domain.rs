@@ -87,6 +87,8 @@ pub struct State {
     pub change_log: change::ChangeLog,
     /// What was learned of alerts, by their name and severity.
     pub experiences: BTreeMap<Arc<str>, correlation::Experience>,
+    /// What was learned of places that are in no catalog.
+    pub learned: correlation::LearnedPlaces,
     /// Notifications that are not delivered.
     pub notifications: BTreeMap<NotificationId, Notification>,
     /// What fired and who was told today.
@@ -172,6 +174,12 @@ pub struct Memory {
     /// How often alerts come together by chance.
     #[serde(default)]
     pub chance: correlation::Chance,
+    /// In how many minutes alerts begin of which nobody knows what they depend on.
+    #[serde(default)]
+    pub moments: correlation::Chance,
+    /// When places that were not heard of for long were last forgotten.
+    #[serde(default)]
+    pub learned_swept_at: Option<Timestamp>,
     /// When names that were not heard for long were last forgotten.
     #[serde(default)]
     pub experiences_swept_at: Option<Timestamp>,
@@ -213,6 +221,8 @@ pub enum ObjectKey {
     Noise(noise::NoiseKey),
     /// What was learned of alerts of a name.
     Experience(Arc<str>),
+    /// What was learned of a place that is in no catalog.
+    LearnedPlace(Arc<str>),
     /// [`Memory`].
     Memory,
     /// The rules in force.

@@ -151,6 +151,8 @@ pub enum Kind {
     Noise,
     /// What was learned of alerts of a name. Id: the name and the severity.
     Experience,
+    /// What was learned of a place that is in no catalog. Id: `service/cart`.
+    LearnedPlace,
     /// The one small object of things to remember. Id: `memory`.
     Memory,
     /// The rules in force. Id: `rules`.

@@ -297,7 +297,7 @@ pub fn read_stored_value(bytes: &[u8]) {
 }
 
 /// The kinds of objects that are loaded at a start.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 14] = [
     Kind::AlertPage,
     Kind::Incident,
     Kind::Execution,
@@ -308,9 +308,13 @@ const KINDS: [Kind; 10] = [
     Kind::Rules,
     Kind::Heartbeat,
     Kind::Freeze,
+    Kind::Change,
+    Kind::Noise,
+    Kind::Experience,
+    Kind::LearnedPlace,
 ];
 
-/// An open object, by a digit for its kind and its text, as a start reads it.
+/// An open object, by a digit, or what follows `9`, for its kind and its text, as a start reads it.
 pub fn read_stored_object(bytes: &[u8]) {
     let Some((digit, body)) = bytes.split_first() else { return };
     let index = usize::from(digit.wrapping_sub(b'0'));

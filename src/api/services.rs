@@ -8,7 +8,7 @@ use super::routes::{Answer, Operation};
 use crate::domain::State as Domain;
 use crate::domain::alert::AlertState;
 use crate::domain::incident::IncidentId;
-use crate::domain::item::{Catalog, Item, ItemId, ItemKind};
+use crate::domain::item::{Catalog, Item, ItemId, ItemKind, Relation};
 use crate::domain::label::{Fingerprint, Labels};
 use crate::engine::Handle;
 use axum::Json;
@@ -96,9 +96,18 @@ struct Looked {
 impl Looked {
     /// Looks through all alerts, some at a time: the watch must not wait for a reader.
     async fn at(context: &Context) -> Result<Self, ApiError> {
-        let catalog = context.handle.read(|state| state.rules.catalog.clone()).await?;
+        let (catalog, learned) = context
+            .handle
+            .read(|state| {
+                let catalog = state.rules.catalog.clone();
+                let learned = state.learned_items();
+                (catalog, learned)
+            })
+            .await?;
         let handle = context.handle.clone();
-        let looking = tokio::task::spawn_blocking(move || Self::through(&handle, catalog));
+        let looking = tokio::task::spawn_blocking(move || {
+            Self::through(&handle, with_learned(catalog, learned))
+        });
         looking.await.map_err(|error| ApiError::unavailable(error.to_string()))
     }
 
@@ -211,6 +220,16 @@ impl Looked {
         found.truncate(GRAPH_ITEMS_MAX);
         found
     }
+}
+
+/// A catalog with what was learned of places that are not in it.
+fn with_learned(catalog: Arc<Catalog>, learned: (Vec<Item>, Vec<Relation>)) -> Arc<Catalog> {
+    if learned.0.is_empty() {
+        return catalog;
+    }
+    let items = catalog.items().map(|it| it.1.clone()).chain(learned.0).collect();
+    let relations = [catalog.relations(), &learned.1].concat();
+    Arc::new(Catalog::new(items, &relations))
 }
 
 #[derive(Default, Deserialize)]

@@ -6,12 +6,17 @@ use super::fields::Fields;
 use super::reader::Reader;
 use super::topology::topology;
 use super::yaml::Node;
-use crate::domain::correlation::requirement;
+use crate::domain::correlation::{Way, requirement};
 use crate::domain::flapping::FlappingRule;
 use crate::domain::incident::Severity;
 use crate::domain::matcher::Matchers;
 use crate::domain::rules::{Correlation, NeverTogether, PriorityRule, RuleRef};
 use std::sync::Arc;
+
+/// An entry of `ignored_evidence`.
+pub(super) fn ignored_evidence(reader: &mut Reader<'_>, node: &Node) -> Option<Way> {
+    reader.word(node, &Way::ALL.map(|it| (it.as_str(), it)))
+}
 
 /// The title of an incident whose rule gives none.
 pub(super) const TITLE: &str =

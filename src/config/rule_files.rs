@@ -17,10 +17,11 @@ use std::sync::Arc;
 const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 16] = [
+pub(super) const LISTS: [&str; 17] = [
     "time_intervals",
     "correlations",
     "never_together",
+    "ignored_evidence",
     "priorities",
     "sla_policies",
     "inhibitions",
@@ -121,6 +122,10 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
     });
     each(reader, &mut fields, "never_together", |reader, node| {
         rules.never_together.push(correlation::never_together(reader, node)?);
+        Some(())
+    });
+    each(reader, &mut fields, "ignored_evidence", |reader, node| {
+        rules.ignored_evidence.insert(correlation::ignored_evidence(reader, node)?);
         Some(())
     });
     each(reader, &mut fields, "priorities", |reader, node| {

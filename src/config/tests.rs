@@ -152,6 +152,8 @@ fn findings(text: &str) -> Vec<Finding> {
 fn what_is_wrong_is_found_with_its_place() {
     let long = "x".repeat(101);
     let cases: [(&str, &str); _] = [
+        ("ignored_evidence: [same_zone, same_moment]", ""),
+        ("ignored_evidence: [same_sone]", "WK0106 1:20"),
         ("priorities: [", "WK0102 1:13"),
         ("- a\n", "WK0105 1:1"),
         ("just text\n", "WK0105 1:1"),

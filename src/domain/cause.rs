@@ -244,7 +244,7 @@ fn effects_of<'c>(catalog: &'c Catalog, place: &'c Place) -> Effects<'c> {
     match place {
         Place::Item(item) => Effects::Items(reached(catalog, *item)),
         Place::Zone(_) => Effects::Zone(place.name(catalog)),
-        Place::Service(_) | Place::Host(_) => Effects::Itself,
+        Place::Service(_) | Place::Host(_) | Place::Anywhere => Effects::Itself,
     }
 }
 

@@ -4,6 +4,7 @@
 mod bridge;
 mod evidence;
 mod experience;
+mod learned;
 mod lesson;
 mod place;
 pub mod requirement;
@@ -14,6 +15,7 @@ mod sighting;
 pub use evidence::Evidence;
 use evidence::Weighed;
 pub use experience::{Chance, Experience};
+pub use learned::{LearnedPlace, LearnedPlaces};
 pub use lesson::{Lesson, Taught};
 pub use place::Way;
 pub(super) use place::{Place, Places, Spoken};
@@ -59,16 +61,16 @@ impl State {
         let labels = self.alerts.get(&fingerprint).map(|it| &it.labels);
         let found = self.rule_for(now, fingerprint, &rules);
         let spoken = labels.map(|it| self.spoken(it)).unwrap_or_default();
-        let places = Some(&spoken.places).filter(|it| found.is_none() && !it.is_empty());
-        let fallback = if places.is_some() { &*BY_EVIDENCE } else { &*LAST_RESORT };
+        let evident = Some(&spoken).filter(|it| found.is_none() && !it.is_of_no_place());
+        let fallback = if evident.is_some() { &*BY_EVIDENCE } else { &*LAST_RESORT };
         let rule = found.unwrap_or(fallback);
         let group = (rule.rule.name.clone(), self.group_of(fingerprint, rule));
-        let own = self.own_incident(now, fingerprint, places.is_some());
+        let own = self.own_incident(now, fingerprint, evident.is_some());
         let (incident, grouping) = match own {
             Some(own) => (Some(own), Grouping::Returned),
-            None => match (self.same_thing(fingerprint, rule), places) {
+            None => match (self.same_thing(fingerprint, rule), evident) {
                 (Some((incident, alert)), _) => (Some(incident), Grouping::SameThing { alert }),
-                (None, Some(places)) => self.group_by_evidence(now, fingerprint, places),
+                (None, Some(spoken)) => self.group_by_evidence(now, fingerprint, spoken),
                 (None, None) => self.open_incident_of(now, rule, &group, fingerprint),
             },
         };
@@ -77,6 +79,9 @@ impl State {
             Some(IncidentState::Resolved) => Disposition::Reopened,
             Some(IncidentState::Closed) | None => Disposition::Opened,
         };
+        if evident.is_some() {
+            self.learn_places_of(now, (fingerprint, incident), &spoken);
+        }
         let reference = rule.rule.clone();
         if let Some(incident) = incident {
             if disposition == Disposition::Reopened {
@@ -96,10 +101,10 @@ impl State {
         &mut self,
         now: Timestamp,
         fingerprint: Fingerprint,
-        places: &Places,
+        spoken: &Spoken,
     ) -> (Option<IncidentId>, Grouping) {
-        self.learn_from(now, fingerprint, places);
-        let Some(Weighed { best, also }) = self.weigh(now, fingerprint, places) else {
+        self.learn_from(now, fingerprint, spoken);
+        let Some(Weighed { best, also }) = self.weigh(now, fingerprint, spoken) else {
             return (None, Grouping::Apart { nearest: None });
         };
         if let Some(also) = also {

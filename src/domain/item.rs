@@ -202,7 +202,6 @@ pub struct Relation {
     pub to: ItemId,
 }
 
-#[cfg(test)]
 impl Item {
     /// One of a kind that tells nothing but its name.
     pub(in crate::domain) fn named(kind: ItemKind, name: &str) -> Self {

@@ -2,7 +2,7 @@
 
 use super::alert::Alert;
 use super::change::Change;
-use super::correlation::Experience;
+use super::correlation::{Experience, LearnedPlace};
 use super::event::{AlertBatch, Healing};
 use super::execution::Execution;
 use super::freeze::Freeze;
@@ -47,6 +47,8 @@ pub enum Stored {
     Noise(Box<noise::Account>),
     /// What was learned of alerts of a name.
     Experience(Box<Experience>),
+    /// What was learned of a place.
+    LearnedPlace(Box<LearnedPlace>),
     /// Small things.
     Memory(Box<Memory>),
     /// The rules in force.
@@ -90,6 +92,7 @@ impl State {
             Stored::Heartbeat(it) => drop(self.heartbeats.insert(it.name.clone(), *it)),
             Stored::Noise(it) => self.noise.put(*it),
             Stored::Experience(it) => drop(self.experiences.insert(it.name.clone(), *it)),
+            Stored::LearnedPlace(it) => self.learned.put(*it),
             Stored::Memory(it) => self.memory = *it,
             Stored::Rules(it) => self.rules = it,
         }

@@ -16,6 +16,7 @@ mod suppression;
 
 pub use suppression::{Inhibition, MaintenanceRule, SilenceRule};
 
+use super::correlation::Way;
 use super::flapping::FlappingRule;
 use super::freeze::FreezeRule;
 use super::heartbeat::HeartbeatRule;
@@ -25,7 +26,7 @@ use super::service_level::TargetKind;
 use super::source::Source;
 use super::time_interval::TimeIntervals;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How much the daemon may do.
@@ -74,6 +75,9 @@ pub struct RuleSet {
     /// Alerts that never meet in an incident by evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_together: Vec<NeverTogether>,
+    /// Evidence that does not count.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ignored_evidence: BTreeSet<Way>,
     /// Impact and urgency by matchers; the first that matches decides.
     pub priorities: Vec<PriorityRule>,
     /// Promises on times; the first that matches an incident holds.

@@ -120,6 +120,7 @@ impl State {
             ObjectKey::Alert(_)
             | ObjectKey::Noise(_)
             | ObjectKey::Experience(_)
+            | ObjectKey::LearnedPlace(_)
             | ObjectKey::Memory
             | ObjectKey::Rules => None,
         };

@@ -55,6 +55,9 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
         Kind::Experience => {
             state.experiences.keys().map(|it| ObjectKey::Experience(it.clone())).collect()
         }
+        Kind::LearnedPlace => {
+            state.learned.keys().map(|it| ObjectKey::LearnedPlace(it.clone())).collect()
+        }
         Kind::AlertPage | Kind::Alert | Kind::Memory | Kind::Rules => Vec::new(),
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
     // What is forgotten leaves no trace; everything else is closed.
     let is_forgotten = |it: &&ObjectKey| match it {
         ObjectKey::Experience(name) => !state.experiences.contains_key(name),
+        ObjectKey::LearnedPlace(key) => state.learned.get(key).is_none(),
         _ => false,
     };
     written.deletes.extend(changes.objects.iter().filter(is_forgotten).map(name_of));
@@ -72,6 +73,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Freeze(it) => (Kind::Freeze, it.to_string()),
         ObjectKey::Noise(it) => (Kind::Noise, it.to_string()),
         ObjectKey::Experience(it) => (Kind::Experience, it.to_string()),
+        ObjectKey::LearnedPlace(it) => (Kind::LearnedPlace, it.to_string()),
         ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
         ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
     }
@@ -92,6 +94,7 @@ pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
         ObjectKey::Freeze(it) => state.freezes.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Noise(it) => state.noise.get(it).map(|it| object(kind, id, &it)),
         ObjectKey::Experience(it) => state.experiences.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::LearnedPlace(it) => state.learned.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Memory => Some(object(kind, id, &state.memory)),
         ObjectKey::Rules => Some(object(kind, id, &*state.rules)),
     }
@@ -154,6 +157,7 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
             Kind::Freeze => stored.push(Stored::Freeze(parse(object)?)),
             Kind::Noise => stored.push(Stored::Noise(parse(object)?)),
             Kind::Experience => stored.push(Stored::Experience(parse(object)?)),
+            Kind::LearnedPlace => stored.push(Stored::LearnedPlace(parse(object)?)),
             Kind::Memory => stored.push(Stored::Memory(parse(object)?)),
             Kind::Rules => stored.push(Stored::Rules(parse(object)?)),
         }

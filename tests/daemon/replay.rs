@@ -8,7 +8,7 @@ use watchkeeper::store::{Kind, Object, Options, Scope, Store, redb};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 15] = [
     Kind::AlertPage,
     Kind::Alert,
     Kind::Incident,
@@ -20,6 +20,8 @@ const KINDS: [Kind; 13] = [
     Kind::Change,
     Kind::Freeze,
     Kind::Noise,
+    Kind::Experience,
+    Kind::LearnedPlace,
     Kind::Memory,
     Kind::Rules,
 ];

@@ -63,6 +63,8 @@ fn check_counts(state: &State, disk: &Contents) -> Verdict {
         (Kind::Change, state.change_log.open.len()),
         (Kind::Freeze, state.freezes.len()),
         (Kind::Noise, state.noise.keys().len()),
+        (Kind::Experience, state.experiences.len()),
+        (Kind::LearnedPlace, state.learned.keys().count()),
     ] {
         let stored = disk.open_count(kind);
         ensure(stored == count, || format!("{stored} of {kind:?} are open, not {count}"))?;

@@ -84,6 +84,13 @@ fn seen(evidence: &Evidence) -> String {
             format!("its service depends on something that runs on `{place}`")
         }
         Way::NeededBy => format!("`{place}` depends on its service"),
+        Way::FiredAfter => format!("it often was in trouble after `{place}`, as was learned"),
+        Way::SameMoment => {
+            return format!(
+                "it came {before} after the alert {alert} of {incident}, and no catalog tells what \
+                 depends on what"
+            );
+        }
         Way::SamePart => format!("it speaks of the same part of `{place}`, where it still fires"),
     };
     format!("{how}, and {incident} was seen there {before} before, by the alert {alert}")

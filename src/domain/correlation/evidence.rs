@@ -5,7 +5,7 @@
 //! count only as far as experience says that such alerts are caused, and cause, at all.
 
 use super::lesson::{Lessons, Strangers, Taught, as_taught};
-use super::place::{Place, Places, Way, ways_to};
+use super::place::{Place, Spoken, Way};
 use super::sighting::Sighting;
 use crate::domain::alert::{Alert, AlertState};
 use crate::domain::flapping::faded;
@@ -130,13 +130,14 @@ pub(in crate::domain) struct Weighed {
 struct RunnerUp {
     incident: IncidentId,
     points: u64,
+    /// Whether it would be enough, and more than that both came at one moment.
     is_enough: bool,
 }
 
 impl RunnerUp {
     fn of(evidence: &Evidence) -> Self {
         let (incident, points) = (evidence.incident, evidence.points);
-        Self { incident, points, is_enough: evidence.is_enough() }
+        Self { incident, points, is_enough: is_enough_of_place(evidence) }
     }
 }
 
@@ -144,6 +145,7 @@ impl RunnerUp {
 struct Newcomer<'a> {
     alert: &'a Alert,
     follows_ppm: u64,
+    follows_moment_ppm: u64,
     share: u64,
     lessons: Lessons<'a>,
     strangers: Strangers<'a>,
@@ -155,19 +157,22 @@ impl State {
         &self,
         now: Timestamp,
         fingerprint: Fingerprint,
-        places: &Places,
+        spoken: &Spoken,
     ) -> Option<Weighed> {
         let alert = self.alerts.get(&fingerprint)?;
         let is_info = Severity::from_label(alert.labels.get("severity")) == Severity::Info;
         let name = alert.labels.get("alertname").unwrap_or_default();
         let newcomer = Newcomer {
             alert,
-            lessons: self.lessons_about(now, name, places),
+            lessons: self.lessons_about(now, name, &spoken.places),
             strangers: self.strangers_to(&alert.labels),
             follows_ppm: self.follows_ppm(&alert.labels),
+            follows_moment_ppm: self.follows_moment_ppm(&alert.labels),
             share: if is_info { INFO_SHARE } else { 1000 },
         };
-        let ways = ways_to(&self.rules.catalog, places);
+        let mut ways = self.ways(spoken);
+        ways.extend(self.ways_without_catalog(spoken));
+        ways.retain(|(way, _)| !self.rules.ignored_evidence.contains(way));
         let mut best: Option<(Evidence, &Place)> = None;
         let mut runner_up: Option<RunnerUp> = None;
         for (way, place) in &ways {
@@ -196,7 +201,7 @@ impl State {
         let (mut best, place) = best?;
         best.runner_up = runner_up.map(|it| (it.incident, it.points));
         place.name(&self.rules.catalog).clone_into(&mut best.place);
-        let both = runner_up.filter(|it| it.is_enough && best.is_enough());
+        let both = runner_up.filter(|it| it.is_enough && is_enough_of_place(&best));
         Some(Weighed { also: both.map(|it| it.incident), best })
     }
 
@@ -221,7 +226,8 @@ impl State {
             return None;
         }
         let plain = self.points(now, newcomer, way, (incident, leader, sighting.at));
-        let same_place = matches!(way, Way::SameItem | Way::SameHost);
+        let same_place = matches!(way, Way::SameItem | Way::SameHost)
+            && !self.rules.ignored_evidence.contains(&Way::SamePart);
         let of_part =
             if same_place { self.same_part(now, newcomer, incident, leader) } else { None };
         let of_part = of_part.filter(|it| it.points >= plain.points);
@@ -243,8 +249,9 @@ impl State {
         let over_seconds = incident.over_since().map_or(0, |it| seconds_between(it, now));
         let after_over = faded(after_gap, over_seconds, OVER_HALF_LIFE_SECONDS);
         let of_part = way == Way::SamePart;
-        let likely =
-            if of_part { ONE } else { newcomer.follows_ppm.min(self.leads_ppm(&leader.labels)) };
+        let follows =
+            if way == Way::SameMoment { newcomer.follows_moment_ppm } else { newcomer.follows_ppm };
+        let likely = if of_part { ONE } else { follows.min(self.leads_ppm(&leader.labels)) };
         let after_experience = after_over * likely / ONE;
         let share = if of_part { 1000 } else { newcomer.share };
         let of_one = if incident.alert_count == 1 && !of_part { ENOUGH_OF_ONE } else { 0 };
@@ -293,6 +300,10 @@ impl State {
 /// The better one has more points; of equals the older incident.
 fn rank(evidence: &Evidence) -> (bool, u64, std::cmp::Reverse<IncidentId>) {
     (evidence.is_enough(), evidence.points, std::cmp::Reverse(evidence.incident))
+}
+
+fn is_enough_of_place(evidence: &Evidence) -> bool {
+    evidence.is_enough() && evidence.way != Way::SameMoment
 }
 
 /// Whether two alerts tell of themselves that they are not from the same world.

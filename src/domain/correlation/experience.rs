@@ -7,7 +7,7 @@
 //! company, was caused by it (Bayes' rule).
 
 use super::evidence::in_other_worlds;
-use super::place::{Place, Places, ways_to};
+use super::place::{Place, Places, Spoken, Way, ways_to};
 use crate::domain::incident::IncidentId;
 use crate::domain::item::{Catalog, ItemId};
 use crate::domain::label::{Fingerprint, Labels};
@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// Whatever came before by so many seconds is company.
 const COMPANY_SECONDS: u64 = 300;
+/// What comes within so many seconds comes at one moment.
+const MOMENT_SECONDS: u64 = 60;
 /// A count is halved after so many seconds: a month.
 const HALF_LIFE_SECONDS: u64 = 30 * 24 * 3600;
 /// So many names are remembered.
@@ -31,10 +33,15 @@ const PLACES_MAX: usize = 128;
 const ONE: u64 = 1_000_000;
 /// How sure one is of a name that was never heard, and how many alerts it takes to outweigh that.
 const UNKNOWN_PPM: u64 = 900_000;
+/// The same of what came at one moment, in places of which nobody wrote down what they depend on.
+const UNKNOWN_MOMENT_PPM: u64 = 500_000;
 const UNKNOWN_WEIGHT: u64 = 2;
 /// The share of company by chance while nothing is known, and its weight.
 const CHANCE_PPM: u64 = 300_000;
 const CHANCE_WEIGHT: u64 = 60;
+/// The weight of the same for moments, and the least of it.
+const MOMENT_WEIGHT: u64 = 10;
+const MOMENT_PPM_MIN: u64 = 100_000;
 
 /// What was learned about the alerts of one name and severity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +54,9 @@ pub struct Experience {
     pub followed: u32,
     /// How many of them brought company along.
     pub led: u32,
+    /// How many of them came at one moment with others, wherever these were.
+    #[serde(default)]
+    pub in_moments: u32,
     /// When the counts were last halved, or begun.
     pub halved_at: Timestamp,
     /// In how many incidents such an alert spoke of each place.
@@ -93,20 +103,38 @@ impl Chance {
         u32::try_from(minutes.min(24 * 60)).unwrap_or(0)
     }
 
+    /// Notes looks, one of which may have found company.
+    fn note(&mut self, now: Timestamp, due: u32, is_hit: bool) {
+        let since = *self.halved_at.get_or_insert(now);
+        if seconds_between(since, now) >= HALF_LIFE_SECONDS {
+            (self.looks, self.hits) = (self.looks / 2, self.hits / 2);
+            self.halved_at = Some(now);
+        }
+        self.looked_at = Some(now);
+        self.looks = self.looks.saturating_add(due);
+        self.hits = self.hits.saturating_add(u32::from(is_hit));
+    }
+
     /// The share of looks that found company, in millionths.
     pub(in crate::domain) fn ppm(&self) -> u64 {
         let hits = u64::from(self.hits) * ONE + CHANCE_PPM * CHANCE_WEIGHT;
         (hits / (u64::from(self.looks) + CHANCE_WEIGHT)).clamp(CHANCE_PPM, ONE * 9 / 10)
+    }
+
+    /// The same where every minute is looked at, so that less is enough to know.
+    fn moment_ppm(&self) -> u64 {
+        let hits = u64::from(self.hits) * ONE + CHANCE_PPM * MOMENT_WEIGHT;
+        (hits / (u64::from(self.looks) + MOMENT_WEIGHT)).clamp(MOMENT_PPM_MIN, ONE * 9 / 10)
     }
 }
 
 /// How likely it is that company is no accident, in millionths: `q / (q + (1 - q) · chance)`, where
 /// `q` is the share of alerts that were caused, which is what is left of those in company when
 /// chance is taken away.
-fn cause_ppm(company: u32, began: u32, chance_ppm: u64) -> u64 {
+fn cause_ppm(company: u32, began: u32, chance_ppm: u64, unknown_ppm: u64) -> u64 {
     let (company, began) = (u64::from(company), u64::from(began));
     let caused = (company * ONE).saturating_sub(chance_ppm * began);
-    let caused = caused * ONE / (ONE - chance_ppm) + UNKNOWN_PPM * UNKNOWN_WEIGHT;
+    let caused = caused * ONE / (ONE - chance_ppm) + unknown_ppm * UNKNOWN_WEIGHT;
     let share = (caused / (began + UNKNOWN_WEIGHT)).min(ONE * 99 / 100);
     share * ONE / (share + (ONE - share) * chance_ppm / ONE)
 }
@@ -130,16 +158,26 @@ fn name_and_severity(labels: &Labels) -> (&str, &str) {
 impl State {
     /// How likely it is that an alert with these labels, in company, was caused by it, in millionths.
     pub(in crate::domain) fn follows_ppm(&self, labels: &Labels) -> u64 {
-        let chance = self.memory.chance.ppm();
-        let known = self.experiences.get(experience_name(labels).as_str());
-        known.map_or_else(|| cause_ppm(0, 0, chance), |it| cause_ppm(it.followed, it.began, chance))
+        let (company, began) = self.heard_of(labels, |it| it.followed);
+        cause_ppm(company, began, self.memory.chance.ppm(), UNKNOWN_PPM)
     }
 
     /// How likely it is that what comes after such an alert was caused by it, in millionths.
     pub(in crate::domain) fn leads_ppm(&self, labels: &Labels) -> u64 {
-        let chance = self.memory.chance.ppm();
+        let (company, began) = self.heard_of(labels, |it| it.led);
+        cause_ppm(company, began, self.memory.chance.ppm(), UNKNOWN_PPM)
+    }
+
+    /// How likely it is that what came the moment before caused an alert with these labels, wherever that
+    /// was, in millionths.
+    pub(in crate::domain) fn follows_moment_ppm(&self, labels: &Labels) -> u64 {
+        let (company, began) = self.heard_of(labels, |it| it.in_moments);
+        cause_ppm(company, began, self.memory.moments.moment_ppm(), UNKNOWN_MOMENT_PPM)
+    }
+
+    fn heard_of(&self, labels: &Labels, count: impl Fn(&Experience) -> u32) -> (u32, u32) {
         let known = self.experiences.get(experience_name(labels).as_str());
-        known.map_or_else(|| cause_ppm(0, 0, chance), |it| cause_ppm(it.led, it.began, chance))
+        known.map_or((0, 0), |it| (count(it), it.began))
     }
 
     /// Learns from an alert that begins: whether it is in company, and whether a place drawn by lot is.
@@ -147,15 +185,21 @@ impl State {
         &mut self,
         now: Timestamp,
         fingerprint: Fingerprint,
-        places: &Places,
+        spoken: &Spoken,
     ) {
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
         let name = experience_name(&alert.labels);
-        let company = self.company(now, fingerprint, places);
-        self.look_for_chance(now, fingerprint, places);
+        let company = self.company(now, fingerprint, &self.ways(spoken), COMPANY_SECONDS);
+        let is_in_moment = spoken.loose.contains(&Place::Anywhere) && {
+            self.look_for_moments(now);
+            let anywhere = [(Way::SameMoment, Place::Anywhere)];
+            !self.company(now, fingerprint, &anywhere, MOMENT_SECONDS).is_empty()
+        };
+        self.look_for_chance(now, fingerprint, &spoken.places);
         if let Some(known) = self.experience(now, &name) {
             known.began = known.began.saturating_add(1);
             known.followed = known.followed.saturating_add(u32::from(!company.is_empty()));
+            known.in_moments = known.in_moments.saturating_add(u32::from(is_in_moment));
         }
         for leader in company {
             let Some(alert) = self.alerts.get_mut(&leader) else { continue };
@@ -177,17 +221,20 @@ impl State {
             return;
         }
         let Some(control) = self.drawn_by_lot(now, fingerprint, places) else { return };
-        let is_hit = !self.company(now, fingerprint, &control).is_empty();
-        let chance = &mut self.memory.chance;
-        let since = *chance.halved_at.get_or_insert(now);
-        if seconds_between(since, now) >= HALF_LIFE_SECONDS {
-            (chance.looks, chance.hits) = (chance.looks / 2, chance.hits / 2);
-            chance.halved_at = Some(now);
-        }
-        chance.looked_at = Some(now);
-        chance.looks = chance.looks.saturating_add(due);
-        chance.hits = chance.hits.saturating_add(u32::from(is_hit));
+        let ways = ways_to(&self.rules.catalog, &control);
+        let is_hit = !self.company(now, fingerprint, &ways, COMPANY_SECONDS).is_empty();
+        self.memory.chance.note(now, due, is_hit);
         self.changes.objects.insert(ObjectKey::Memory);
+    }
+
+    /// Looks in how many minutes an alert begins that is about no place of the catalog: one does now, and
+    /// in the whole minutes before none did.
+    fn look_for_moments(&mut self, now: Timestamp) {
+        let due = self.memory.moments.due(now);
+        if due > 0 {
+            self.memory.moments.note(now, due, true);
+            self.changes.objects.insert(ObjectKey::Memory);
+        }
     }
 
     /// How new it is that such an alert speaks of a place: 1000 for the first time, and the less in the
@@ -225,9 +272,15 @@ impl State {
                 return None;
             }
             let name: Arc<str> = name.into();
-            let (began, followed, led) = (0, 0, 0);
-            let (name_, places) = (name.clone(), BTreeMap::new());
-            let new = Experience { name: name_, began, followed, led, halved_at: now, places };
+            let new = Experience {
+                name: name.clone(),
+                began: 0,
+                followed: 0,
+                led: 0,
+                in_moments: 0,
+                halved_at: now,
+                places: BTreeMap::new(),
+            };
             self.experiences.insert(name, new);
         }
         let known = self.experiences.get_mut(name)?;
@@ -236,6 +289,7 @@ impl State {
             known.began /= 2;
             known.followed /= 2;
             known.led /= 2;
+            known.in_moments /= 2;
             known.places.retain(|_, count| {
                 *count /= 2;
                 *count > 0
@@ -265,17 +319,23 @@ impl State {
         self.experiences.len() < NAMES_MAX
     }
 
-    /// The alerts that began shortly before in places from which a fault may come to these.
-    fn company(&self, now: Timestamp, besides: Fingerprint, places: &Places) -> Vec<Fingerprint> {
+    /// The alerts that began so many seconds before at most, in places from which a fault may come.
+    fn company(
+        &self,
+        now: Timestamp,
+        besides: Fingerprint,
+        ways: &[(Way, Place)],
+        seconds: u64,
+    ) -> Vec<Fingerprint> {
         let mut company = Vec::new();
         let Some(alert) = self.alerts.get(&besides) else { return company };
         let is_near = |it: &Fingerprint| {
             let other = self.alerts.get(it);
             other.is_some_and(|it| !in_other_worlds(&alert.labels, &it.labels))
         };
-        for (way, place) in ways_to(&self.rules.catalog, places) {
-            for sighting in self.sightings.at(&place) {
-                if seconds_between(sighting.at, now) > COMPANY_SECONDS {
+        for (way, place) in ways {
+            for sighting in self.sightings.at(place) {
+                if seconds_between(sighting.at, now) > seconds {
                     break;
                 }
                 let counts = sighting.is_primary || !way.needs_primary();

@@ -16,6 +16,8 @@ pub(in crate::domain) enum Place {
     Host(PlaceName),
     /// A zone, a data centre or a region.
     Zone(PlaceName),
+    /// Wherever nothing is known of what depends on what.
+    Anywhere,
 }
 
 /// The name of a place, compared by a hash of it first: places are looked up for each alert, and
@@ -39,12 +41,19 @@ impl From<&str> for PlaceName {
     }
 }
 
+impl PlaceName {
+    /// The name itself.
+    pub(in crate::domain) fn as_str(&self) -> &str {
+        &self.name
+    }
+}
+
 impl Place {
     /// The item that it is, if it is in the catalog.
     pub(in crate::domain) fn item(&self) -> Option<ItemId> {
         match self {
             Self::Item(it) => Some(*it),
-            Self::Service(_) | Self::Host(_) | Self::Zone(_) => None,
+            Self::Service(_) | Self::Host(_) | Self::Zone(_) | Self::Anywhere => None,
         }
     }
 
@@ -53,6 +62,7 @@ impl Place {
         match self {
             Self::Item(it) => catalog.name(*it),
             Self::Service(it) | Self::Host(it) | Self::Zone(it) => &it.name,
+            Self::Anywhere => "anywhere",
         }
     }
 
@@ -61,7 +71,7 @@ impl Place {
         match self {
             Self::Item(it) => catalog.is_host(*it),
             Self::Host(_) => true,
-            Self::Service(_) | Self::Zone(_) => false,
+            Self::Service(_) | Self::Zone(_) | Self::Anywhere => false,
         }
     }
 }
@@ -88,6 +98,17 @@ pub(in crate::domain) struct Spoken {
     pub(in crate::domain) service: Option<String>,
     /// Whether there is a catalog, and nothing of it is spoken of.
     pub(in crate::domain) is_unbound: bool,
+    /// The zone that its labels name, or that was learned of its machine, where no catalog knows it.
+    pub(in crate::domain) learned_zone: Option<Place>,
+    /// Where else alerts that follow look for it, though nobody wrote these places down.
+    pub(in crate::domain) loose: Vec<Place>,
+}
+
+impl Spoken {
+    /// Whether it speaks of no place at all.
+    pub(in crate::domain) fn is_of_no_place(&self) -> bool {
+        self.places.is_empty() && self.learned_zone.is_none()
+    }
 }
 
 impl Places {
@@ -119,11 +140,34 @@ impl State {
     pub(in crate::domain) fn spoken(&self, labels: &Labels) -> Spoken {
         let catalog = &*self.rules.catalog;
         let bindings = catalog.bind(labels);
-        Spoken {
-            places: places_of(catalog, &bindings, labels),
+        let places = places_of(catalog, &bindings, labels);
+        let mut spoken = Spoken {
             called: bindings.called().map(|it| Place::Item(it.item)),
             service: catalog.service_bound(&bindings, labels).map(str::to_owned),
             is_unbound: !catalog.is_empty() && bindings.is_empty(),
+            learned_zone: None,
+            loose: Vec::new(),
+            places,
+        };
+        if bindings.is_empty() && spoken.places.zone.is_none() {
+            self.speak_without_catalog(labels, &mut spoken);
+        }
+        spoken
+    }
+
+    /// Adds what labels speak of that is in no catalog. What is loose follows from the labels alone, since
+    /// what was learned meanwhile must not change where an alert was seen.
+    fn speak_without_catalog(&self, labels: &Labels, spoken: &mut Spoken) {
+        let Places { service, host, .. } = &spoken.places;
+        let told = told_zone(labels).map(|it| Place::Zone(it.into()));
+        let learned = host.as_ref().and_then(|it| self.learned.zone(it));
+        let plausible =
+            told.clone().filter(|it| self.learned.has_zone(it.name(&self.rules.catalog)));
+        spoken.learned_zone = plausible.or_else(|| learned.map(|it| Place::Zone(it.into())));
+        if service.is_none() && host.is_none() {
+            spoken.loose.extend(told);
+        } else {
+            spoken.loose.push(Place::Anywhere);
         }
     }
 
@@ -147,12 +191,16 @@ fn places_of(catalog: &Catalog, bindings: &Bindings<'_>, labels: &Labels) -> Pla
     };
     let host = host.or_else(|| guess.host.map(|it| Place::Host(it.into())));
     // Whole organisations put one `dc` on all that they have; only the catalog knows what is a zone.
-    let told = ZONE_LABELS.iter().find_map(|it| labels.get(it));
-    let zone = told.filter(|it| catalog.has_zone(it)).or_else(|| match &host {
+    let zone = told_zone(labels).filter(|it| catalog.has_zone(it)).or_else(|| match &host {
         Some(Place::Item(it)) => catalog.zone(*it),
         _ => None,
     });
     Places { service, host, zone: zone.map(|it| Place::Zone(it.into())) }
+}
+
+/// The zone that labels name.
+pub(super) fn told_zone(labels: &Labels) -> Option<&str> {
+    ZONE_LABELS.iter().find_map(|it| labels.get(it))
 }
 
 /// How a new alert's place is related to one where an incident was seen.
@@ -175,9 +223,27 @@ pub enum Way {
     NeededBy,
     /// The same part of the same item is in trouble already, and still is.
     SamePart,
+    /// It often was in trouble after the other: learned, where there is no catalog.
+    FiredAfter,
+    /// It came right after, and nobody wrote down what depends on what.
+    SameMoment,
 }
 
 impl Way {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::SameItem,
+        Self::SameHost,
+        Self::SameZone,
+        Self::DependsOn,
+        Self::DependsOnFarther,
+        Self::DependsOnResident,
+        Self::NeededBy,
+        Self::SamePart,
+        Self::FiredAfter,
+        Self::SameMoment,
+    ];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -189,6 +255,8 @@ impl Way {
             Self::DependsOnResident => "depends_on_resident",
             Self::NeededBy => "needed_by",
             Self::SamePart => "same_part",
+            Self::FiredAfter => "fired_after",
+            Self::SameMoment => "same_moment",
         }
     }
 
@@ -201,7 +269,8 @@ impl Way {
             Self::SameHost => 900,
             Self::SameZone => 800,
             Self::DependsOn | Self::SamePart => 700,
-            Self::NeededBy => 500,
+            Self::FiredAfter => 600,
+            Self::NeededBy | Self::SameMoment => 500,
             Self::DependsOnFarther => 450,
             Self::DependsOnResident => 400,
         }
@@ -210,9 +279,14 @@ impl Way {
     /// After how many seconds it counts half.
     pub(in crate::domain) fn half_life_seconds(self) -> u64 {
         match self {
-            Self::SameItem | Self::SameHost | Self::SameZone | Self::DependsOn => 150,
+            Self::SameItem
+            | Self::SameHost
+            | Self::SameZone
+            | Self::DependsOn
+            | Self::FiredAfter => 150,
             Self::DependsOnFarther | Self::DependsOnResident => 225,
             Self::NeededBy => 75,
+            Self::SameMoment => 60,
             Self::SamePart => 3600,
         }
     }
@@ -226,7 +300,9 @@ impl Way {
             | Self::DependsOn
             | Self::DependsOnFarther
             | Self::NeededBy
-            | Self::SamePart => false,
+            | Self::SamePart
+            | Self::FiredAfter
+            | Self::SameMoment => false,
         }
     }
 }
@@ -250,6 +326,26 @@ pub(in crate::domain) fn ways_to(catalog: &Catalog, places: &Places) -> Vec<(Way
         ways.push((Way::SameZone, zone.clone()));
     }
     ways
+}
+
+impl State {
+    /// The places from which a fault may have come to what an alert speaks of, as far as a catalog or
+    /// zones that were learned tell.
+    pub(super) fn ways(&self, spoken: &Spoken) -> Vec<(Way, Place)> {
+        let mut ways = ways_to(&self.rules.catalog, &spoken.places);
+        ways.extend(spoken.learned_zone.iter().map(|it| (Way::SameZone, it.clone())));
+        ways
+    }
+
+    /// Where else to look, where nobody wrote down what depends on what.
+    pub(super) fn ways_without_catalog(&self, spoken: &Spoken) -> Vec<(Way, Place)> {
+        if !spoken.loose.contains(&Place::Anywhere) {
+            return Vec::new();
+        }
+        let service = spoken.places.service.as_ref();
+        let leaders = service.into_iter().flat_map(|it| self.learned.leaders(it));
+        leaders.chain([(Way::SameMoment, Place::Anywhere)]).collect()
+    }
 }
 
 fn add_neighbours(ways: &mut Vec<(Way, Place)>, catalog: &Catalog, item: ItemId) {

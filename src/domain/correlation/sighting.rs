@@ -2,11 +2,11 @@
 
 use super::experience::ExperienceName;
 use super::place::{Place, Spoken};
-use crate::domain::State;
 use crate::domain::incident::{IncidentId, Symptom, note_symptom};
 use crate::domain::label::{Fingerprint, Labels};
+use crate::domain::{State, seconds_between};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An incident at a place: the alerts of the one that speak of the other, as far as they matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +53,15 @@ pub(in crate::domain) struct Sightings {
     by_place: BTreeMap<Place, Vec<Sighting>>,
     /// The places of each incident.
     of_incident: BTreeMap<IncidentId, BTreeMap<Place, Told>>,
+    /// Where it is found besides, though nothing is told of these places.
+    loose: BTreeMap<IncidentId, BTreeSet<Place>>,
 }
 
 /// So many incidents are looked at in one place, the latest first.
 const LOOKED_AT_MAX: usize = 8;
+
+/// What was seen anywhere is kept for so many seconds: after less nobody takes it for the same moment.
+const MOMENTS_SECONDS: u64 = 120;
 
 /// Up to so many places each new one is a reason to look for causes again.
 const CAUSES_EACH_TIME: usize = 32;
@@ -104,8 +109,13 @@ impl Sightings {
             (merged.at, merged.alert) = (known.at, known.alert).max((seen.at, seen.alert));
             merged.is_primary |= known.is_primary;
         }
-        let place = row.partition_point(|it| (it.at, it.incident) < (merged.at, merged.incident));
-        row.insert(place, merged);
+        let at = row.partition_point(|it| (it.at, it.incident) < (merged.at, merged.incident));
+        row.insert(at, merged);
+        if *place == Place::Anywhere {
+            let newest = row.last().map_or(seen.at, |it| it.at);
+            let old = row.partition_point(|it| seconds_between(it.at, newest) > MOMENTS_SECONDS);
+            row.drain(..old);
+        }
         known.is_none()
     }
 
@@ -123,7 +133,8 @@ impl Sightings {
 
     /// Forgets an incident.
     pub(in crate::domain) fn forget(&mut self, incident: IncidentId) {
-        for place in self.of_incident.remove(&incident).unwrap_or_default().into_keys() {
+        let told = self.of_incident.remove(&incident).unwrap_or_default().into_keys();
+        for place in told.chain(self.loose.remove(&incident).unwrap_or_default()) {
             if let Some(row) = self.by_place.get_mut(&place) {
                 row.retain(|it| it.incident != incident);
                 if row.is_empty() {
@@ -168,6 +179,12 @@ impl State {
             told.is_primary |= is_primary;
             if is_primary && spoken.called.is_none() {
                 told.say(hash, &alert.labels, (at, false));
+            }
+        }
+        for place in &spoken.loose {
+            let seen = Sighting { incident, at, alert: fingerprint, is_primary: true };
+            if self.sightings.add(place, seen) {
+                self.sightings.loose.entry(incident).or_default().insert(place.clone());
             }
         }
         if let Some(called) = &spoken.called {

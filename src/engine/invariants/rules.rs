@@ -11,7 +11,7 @@ use crate::domain::rules::{
 use crate::domain::service_level::TargetKind;
 use crate::domain::time_interval::{Range, TimeInterval, TimeIntervals};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) fn rule(name: &str, variant: u8) -> Arc<RuleRef> {
@@ -49,6 +49,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
         mode: Mode::Act,
         resolve_timeout_seconds: 120,
         correlations: correlations(variant),
+        ignored_evidence: BTreeSet::new(),
         priorities: vec![PriorityRule {
             rule: rule("one", variant),
             matchers: matchers("service=\"a\""),

@@ -226,6 +226,7 @@ fn byte_of_kind(kind: Kind) -> u8 {
         Kind::Noise => 17,
         Kind::Experience => 18,
         Kind::Freeze => 19,
+        Kind::LearnedPlace => 20,
     }
 }
 
@@ -245,6 +246,7 @@ fn kind_of_byte(byte: u8) -> Option<Kind> {
         17 => Kind::Noise,
         18 => Kind::Experience,
         19 => Kind::Freeze,
+        20 => Kind::LearnedPlace,
         _ => return None,
     })
 }
