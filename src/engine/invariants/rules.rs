@@ -28,19 +28,6 @@ pub(super) fn matchers(text: &str) -> Matchers {
 
 /// The rules, as they are or as they are changed to.
 pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
-    let occasions = [
-        Occasion::Opened,
-        Occasion::Resolved,
-        Occasion::FlappingStarted,
-        Occasion::FlappingEnded,
-        Occasion::Warned,
-        Occasion::Breached,
-        Occasion::ApprovalNeeded,
-        Occasion::ProblemProposed,
-        Occasion::ProblemExpected,
-        Occasion::SilenceExpiring,
-        Occasion::Escalated,
-    ];
     let targets = |seconds: u32| {
         BTreeMap::from([(TargetKind::Acknowledge, seconds), (TargetKind::Resolve, seconds * 3)])
     };
@@ -67,18 +54,7 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
             rule: rule("hook", variant),
             webhook_url: SecretText::Text("http://localhost/".to_owned()),
         }],
-        routes: vec![Route {
-            rule: rule("all", variant),
-            matchers: matchers(""),
-            on: occasions.to_vec(),
-            receiver: "hook".to_owned(),
-            mute_time_intervals: if variant < 3 {
-                Vec::new()
-            } else {
-                vec![minutes(variant, 485, 500)]
-            },
-            active_time_intervals: Vec::new(),
-        }],
+        routes: vec![route(variant)],
         runbooks: (0..4).map(runbook).collect(),
         problem_detection: vec![ProblemDetection {
             rule: rule("default", variant),
@@ -96,6 +72,35 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
         heartbeats: super::beats::declared(variant),
         ..RuleSet::default()
     })
+}
+
+/// One receiver is told of everything; the last variants are mute at times.
+fn route(variant: u8) -> Route {
+    let occasions = [
+        Occasion::Opened,
+        Occasion::Resolved,
+        Occasion::FlappingStarted,
+        Occasion::FlappingEnded,
+        Occasion::Warned,
+        Occasion::Breached,
+        Occasion::ApprovalNeeded,
+        Occasion::ProblemProposed,
+        Occasion::ProblemExpected,
+        Occasion::SilenceExpiring,
+        Occasion::Escalated,
+    ];
+    Route {
+        rule: rule("all", variant),
+        matchers: matchers(""),
+        on: occasions.to_vec(),
+        receiver: "hook".to_owned(),
+        mute_time_intervals: if variant < 3 {
+            Vec::new()
+        } else {
+            vec![minutes(variant, 485, 500)]
+        },
+        active_time_intervals: Vec::new(),
+    }
 }
 
 /// The rules of the last variant have alerts that stand on both sides.
