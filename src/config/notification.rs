@@ -66,8 +66,23 @@ pub(super) fn route(reader: &mut Reader<'_>, node: &Node, number: usize) -> Opti
     };
     let mute_time_intervals = time_interval::named(reader, &mut fields, "mute_time_intervals");
     let active_time_intervals = time_interval::named(reader, &mut fields, "active_time_intervals");
+    let decide_after_seconds = fields.optional("decide_after").map_or(0, |node| {
+        if !on.is_empty() && !on.contains(&Occasion::Opened) {
+            let message = "only a route on `opened` can wait until it decides whom to tell";
+            reader.report_hint(node.place, Code::BadValue, message, "add `opened` to `on`");
+        }
+        reader.positive_duration(node)
+    });
     fields.finish(reader);
-    Some(Route { rule, matchers, on, receiver, mute_time_intervals, active_time_intervals })
+    Some(Route {
+        rule,
+        matchers,
+        on,
+        receiver,
+        mute_time_intervals,
+        active_time_intervals,
+        decide_after_seconds,
+    })
 }
 
 fn occasions(reader: &mut Reader<'_>, node: &Node) -> Vec<Occasion> {

@@ -125,7 +125,7 @@ impl State {
             }
             let about = (occasion, incident, labels.get("alertname"));
             let id = self.make_notification(now, (&route.rule, receiver), about, &body);
-            self.send_unless_muted(now, id, route.mute(now));
+            self.send_unless_muted(now, id, route.hold(now, occasion));
         }
     }
 
@@ -297,8 +297,22 @@ impl State {
         if self.is_moot(id) {
             self.end_notification(now, id, NotificationState::Muted);
         } else {
+            self.tell_as_it_is(id);
             self.attempt(now, id);
         }
+    }
+
+    /// What was held back tells of the incident as it is now, and not as it was.
+    fn tell_as_it_is(&mut self, id: NotificationId) {
+        let Some(notification) = self.notifications.get_mut(&id) else { return };
+        let is_held = notification.muted.is_some() && notification.attempts == 0;
+        let incident = notification.incident.and_then(|it| self.incidents.get(&it));
+        let Some(incident) = incident.filter(|_| is_held) else { return };
+        // The incident is the last field, and no text before it can hold such a key: its marks
+        // would be escaped.
+        let Some((before, _)) = notification.body.split_once(INCIDENT_FIELD) else { return };
+        let view = serde_json::to_string(&View(incident)).expect("our own types have text keys");
+        notification.body = format!("{before}{INCIDENT_FIELD}{view}}}").into();
     }
 }
 
@@ -314,6 +328,18 @@ fn retry_time(now: Timestamp, id: NotificationId, attempts: u32) -> Timestamp {
     let part = i64::try_from(spread).unwrap_or(0) * full * 500 / 65_536;
     let wait = jiff::SignedDuration::from_millis(full * 500 + part);
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// How the last field of a message begins.
+const INCIDENT_FIELD: &str = ",\"incident\":";
+
+/// An incident as a receiver sees it.
+struct View<'a>(&'a Incident);
+
+impl Serialize for View<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        incident_view(self.0, serializer)
+    }
 }
 
 /// What a receiver gets: what happened, and the incident as it is.

@@ -292,6 +292,10 @@ pub struct Route {
     /// If any, people are told by it within these only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active_time_intervals: Vec<Arc<TimeIntervals>>,
+    /// It waits so long before it tells that an incident was opened: by then it may be over, or part of
+    /// another one, and nobody need be told. In seconds.
+    #[serde(default)]
+    pub decide_after_seconds: u32,
 }
 
 impl RuleSet {

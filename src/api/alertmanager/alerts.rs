@@ -300,6 +300,7 @@ pub(super) mod tests {
             receiver: receiver.to_owned(),
             mute_time_intervals: Vec::new(),
             active_time_intervals: Vec::new(),
+            decide_after_seconds: 0,
         };
         let mut state = domain::State::default();
         state.alerts = alerts.into_iter().map(|it| (it.fingerprint, Box::new(it))).collect();

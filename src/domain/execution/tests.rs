@@ -85,6 +85,7 @@ impl World {
             receiver: "hook".to_owned(),
             mute_time_intervals: Vec::new(),
             active_time_intervals: Vec::new(),
+            decide_after_seconds: 0,
         };
         let rules = RuleSet {
             runbooks: vec![runbook],

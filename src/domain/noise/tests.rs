@@ -188,6 +188,7 @@ fn what_waits_for_its_next_attempt_is_not_sent_once_we_only_observe() {
             receiver: "hook".to_owned(),
             mute_time_intervals: Vec::new(),
             active_time_intervals: Vec::new(),
+            decide_after_seconds: 0,
         }],
         ..RuleSet::default()
     };

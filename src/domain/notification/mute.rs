@@ -1,10 +1,10 @@
 //! Routes that tell nobody at some times: what is still true when such a time ends is told then.
 
 use super::{Notification, NotificationId, NotificationState};
-use crate::domain::State;
 use crate::domain::incident::{IncidentId, IncidentState};
 use crate::domain::rules::{Occasion, Route};
 use crate::domain::time_interval::{self, TimeIntervals};
+use crate::domain::{State, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -12,11 +12,14 @@ use std::sync::Arc;
 /// Why and until when a notification is held back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mute {
-    /// The time intervals.
+    /// The time intervals, or [`DECIDE_AFTER`].
     pub by: Vec<Arc<str>>,
     /// When they are over.
     pub until: Timestamp,
 }
+
+/// Why a notification is held back that waits what becomes of its incident.
+pub(super) const DECIDE_AFTER: &str = "decide_after";
 
 impl Route {
     /// The time intervals that keep it from telling at a moment, by name, as Alertmanager has it:
@@ -35,8 +38,19 @@ impl Route {
         names
     }
 
+    /// Why it does not tell of an occasion now, and until when.
+    pub(super) fn hold(&self, now: Timestamp, occasion: Occasion) -> Option<Mute> {
+        let waits = occasion == Occasion::Opened && self.decide_after_seconds > 0;
+        self.mute(now).or_else(|| {
+            waits.then(|| Mute {
+                by: vec![DECIDE_AFTER.into()],
+                until: later(now, i64::from(self.decide_after_seconds)),
+            })
+        })
+    }
+
     /// Why it tells nobody now, and until when.
-    pub(super) fn mute(&self, now: Timestamp) -> Option<Mute> {
+    fn mute(&self, now: Timestamp) -> Option<Mute> {
         /// So many changes are followed to the end of a mute; a longer one is looked at again then.
         const CHANGES_MAX: usize = 100;
         let by = self.muted_by(now);

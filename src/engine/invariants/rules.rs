@@ -100,6 +100,7 @@ fn route(variant: u8) -> Route {
             vec![minutes(variant, 485, 500)]
         },
         active_time_intervals: Vec::new(),
+        decide_after_seconds: u32::from(variant % 2) * 30,
     }
 }
 
