@@ -190,7 +190,7 @@ impl State {
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
         let name = experience_name(&alert.labels);
         let company = self.company(now, fingerprint, &self.ways(spoken), COMPANY_SECONDS);
-        let is_in_moment = spoken.loose.contains(&Place::Anywhere) && {
+        let is_in_moment = spoken.loose == Some(Place::Anywhere) && {
             self.look_for_moments(now);
             let anywhere = [(Way::SameMoment, Place::Anywhere)];
             !self.company(now, fingerprint, &anywhere, MOMENT_SECONDS).is_empty()

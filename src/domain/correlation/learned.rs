@@ -85,8 +85,10 @@ impl LearnedPlaces {
 
     /// The zone of a machine, if it tells it from others.
     pub(super) fn zone(&self, host: &Place) -> Option<&str> {
-        let zone = self.by_key.get(key_of(host)?.as_str())?.zone.as_deref()?;
-        self.has_zone(zone).then_some(zone)
+        if self.zones.len() < 2 {
+            return None;
+        }
+        self.by_key.get(key_of(host)?.as_str())?.zone.as_deref()
     }
 
     /// The services after which one is often in trouble.

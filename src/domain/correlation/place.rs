@@ -100,8 +100,8 @@ pub(in crate::domain) struct Spoken {
     pub(in crate::domain) is_unbound: bool,
     /// The zone that its labels name, or that was learned of its machine, where no catalog knows it.
     pub(in crate::domain) learned_zone: Option<Place>,
-    /// Where else alerts that follow look for it, though nobody wrote these places down.
-    pub(in crate::domain) loose: Vec<Place>,
+    /// Where else alerts that follow look for it, though nobody wrote that place down.
+    pub(in crate::domain) loose: Option<Place>,
 }
 
 impl Spoken {
@@ -146,7 +146,7 @@ impl State {
             service: catalog.service_bound(&bindings, labels).map(str::to_owned),
             is_unbound: !catalog.is_empty() && bindings.is_empty(),
             learned_zone: None,
-            loose: Vec::new(),
+            loose: None,
             places,
         };
         if bindings.is_empty() && spoken.places.zone.is_none() {
@@ -164,11 +164,8 @@ impl State {
         let plausible =
             told.clone().filter(|it| self.learned.has_zone(it.name(&self.rules.catalog)));
         spoken.learned_zone = plausible.or_else(|| learned.map(|it| Place::Zone(it.into())));
-        if service.is_none() && host.is_none() {
-            spoken.loose.extend(told);
-        } else {
-            spoken.loose.push(Place::Anywhere);
-        }
+        let is_of_zone = service.is_none() && host.is_none();
+        spoken.loose = if is_of_zone { told } else { Some(Place::Anywhere) };
     }
 
     /// Where labels speak of.
@@ -339,7 +336,7 @@ impl State {
 
     /// Where else to look, where nobody wrote down what depends on what.
     pub(super) fn ways_without_catalog(&self, spoken: &Spoken) -> Vec<(Way, Place)> {
-        if !spoken.loose.contains(&Place::Anywhere) {
+        if spoken.loose != Some(Place::Anywhere) {
             return Vec::new();
         }
         let service = spoken.places.service.as_ref();

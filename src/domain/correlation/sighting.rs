@@ -181,7 +181,7 @@ impl State {
                 told.say(hash, &alert.labels, (at, false));
             }
         }
-        for place in &spoken.loose {
+        if let Some(place) = &spoken.loose {
             let seen = Sighting { incident, at, alert: fingerprint, is_primary: true };
             if self.sightings.add(place, seen) {
                 self.sightings.loose.entry(incident).or_default().insert(place.clone());
