@@ -149,7 +149,9 @@ impl Performer {
                     Action::Wait { .. }
                     | Action::Set { .. }
                     | Action::Notify { .. }
-                    | Action::Approval(_) => outcome(
+                    | Action::Approval(_)
+                    | Action::Runbook { .. }
+                    | Action::Change(_) => outcome(
                         OutcomeKind::Failed,
                         format!("`{}` is not done here", action.as_str()),
                     ),

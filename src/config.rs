@@ -14,6 +14,7 @@ mod correlation;
 mod cron_line;
 mod detection;
 mod duration;
+mod each;
 mod expression;
 mod fields;
 mod files;
@@ -49,8 +50,8 @@ pub use code::Code;
 pub use import::{ImportNote, Imported, import_alertmanager};
 pub use rule_test::{
     ExpectedAlert, ExpectedChange, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident,
-    ExpectedNotification, ExpectedProblem, RuleTest, TestDeed, TestExpectation, TestFact,
-    TestInput,
+    ExpectedNotification, ExpectedProblem, ExpectedStep, RuleTest, TestDeed, TestExpectation,
+    TestFact, TestInput,
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};

@@ -242,6 +242,8 @@ enum Fact {
     AlertsResolved(IncidentId),
     /// A member of an incident fires again.
     AlertsFiring(IncidentId),
+    /// A run that another run called is over, or waits for a person to look.
+    CalledRunEnded(ExecutionId),
     /// Two incidents turned out to be one.
     IncidentsAreOne { into: IncidentId, from: IncidentId },
 }
@@ -360,6 +362,7 @@ impl State {
                 Fact::IncidentBegan(incident) => self.recognise(now, incident),
                 Fact::AlertsResolved(incident) => self.alerts_of_executions(now, incident, true),
                 Fact::IncidentsAreOne { into, from } => self.merge_by_evidence(now, into, from),
+                Fact::CalledRunEnded(id) => self.called_run_ended(now, id),
                 Fact::AlertsFiring(incident) => self.alerts_of_executions(now, incident, false),
             }
         }

@@ -8,6 +8,7 @@ use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
 use crate::domain::change::{Change, ChangeId, ChangeKind, ChangeState, ReceivedChange};
 use crate::domain::event::Command;
+use crate::domain::execution::ExecutionId;
 use crate::domain::freeze::InFreeze;
 use crate::domain::{Accepted, ObjectKey};
 use crate::store::Kind;
@@ -67,9 +68,11 @@ struct ChangeView {
     received_at: Timestamp,
     updated_at: Timestamp,
     freezes: Vec<InFreeze>,
+    execution: Option<ExecutionId>,
 }
 
 fn view(change: Change) -> ChangeView {
+    let execution = change.run();
     let Change { id, source, received_at, updated_at, heard_at: _, freezes, told } = change;
     ChangeView {
         id,
@@ -87,6 +90,7 @@ fn view(change: Change) -> ChangeView {
         received_at,
         updated_at,
         freezes,
+        execution,
     }
 }
 

@@ -7,6 +7,7 @@ use super::input::{Input, Params, ReasonBody, page_limit, parse_id, parse_words}
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
 use crate::config::Role;
+use crate::domain::change::ChangeId;
 use crate::domain::event::Command;
 use crate::domain::execution::{
     self, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState,
@@ -69,6 +70,8 @@ pub(super) struct ExecutionView {
     runbook: String,
     incident: Option<IncidentId>,
     mode: RunbookMode,
+    parent: Option<ExecutionId>,
+    change: Option<ChangeId>,
     state: ExecutionState,
     blocked_by: Option<String>,
     blocked_reason: Option<String>,
@@ -119,6 +122,8 @@ struct StepView {
     id: String,
     part: Part,
     kind: Option<&'static str>,
+    item: Option<String>,
+    execution: Option<ExecutionId>,
     state: StepState,
     argv: Option<Vec<String>>,
     method: Option<String>,
@@ -141,6 +146,8 @@ pub(super) fn view(execution: &Execution) -> ExecutionView {
         runbook: execution.runbook.rule.name.clone(),
         incident: execution.incident,
         mode: execution.mode,
+        parent: execution.parent,
+        change: execution.change,
         state: execution.state,
         blocked_by: execution.blocked_by.as_ref().map(|it| it.guard.clone()),
         blocked_reason: execution.blocked_by.as_ref().map(|it| it.reason.clone()),
@@ -167,6 +174,8 @@ fn step(step: &StepRun) -> StepView {
         id: step.id.clone(),
         part: step.part,
         kind: action.map(Action::as_str),
+        item: step.item.as_ref().map(|it| it.value.clone()),
+        execution: step.child,
         state: step.state,
         argv: action.and_then(Action::argv).map(<[String]>::to_vec),
         method: request.map(|(method, _)| method.to_owned()),

@@ -9,7 +9,7 @@ use super::routes::{Answer, Operation};
 use crate::config::Role;
 use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
-use crate::domain::rules::{Idempotency, Runbook, RunbookMode, Step};
+use crate::domain::rules::{Approval, BlastRadius, Idempotency, Runbook, RunbookMode, Step};
 use crate::domain::{Accepted, ObjectKey, State as Domain, Stop};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -89,6 +89,8 @@ struct RunbookView {
     breaker_per_seconds: u32,
     at_once: Option<u32>,
     beside_people: bool,
+    blast_radius: Option<BlastRadius>,
+    approval: Option<Approval>,
     stopped: Option<Stop>,
     steps: Vec<StepView>,
     always: Vec<StepView>,
@@ -154,6 +156,8 @@ fn view(runbook: &Runbook, stops: &BTreeMap<String, Stop>) -> RunbookView {
         breaker_per_seconds: runbook.guards.breaker_per_seconds,
         at_once: runbook.guards.at_once,
         beside_people: runbook.guards.beside_people,
+        blast_radius: runbook.guards.blast_radius.clone(),
+        approval: runbook.approval.clone(),
         stopped: stops.get(&runbook.rule.name).cloned(),
         steps: runbook.steps.iter().map(step).collect(),
         always: runbook.always.iter().map(step).collect(),

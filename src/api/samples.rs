@@ -5,8 +5,8 @@ use crate::domain::alert::{Alert, AlertState, Decision, Disposition, Grouping, R
 use crate::domain::change::{Change, ChangeId, ReceivedChange};
 use crate::domain::event::CorrelationDomain;
 use crate::domain::execution::{
-    Answer, Blocked, Context, Execution, ExecutionId, ExecutionState, Part, Question, StepRun,
-    StepState,
+    Answer, Blocked, Context, Execution, ExecutionId, ExecutionState, Item, Part, Question,
+    StepRun, StepState,
 };
 use crate::domain::freeze::InFreeze;
 use crate::domain::impact::{Impacted, ImpactedItem};
@@ -284,6 +284,8 @@ pub(super) fn execution() -> Execution {
     let step = StepRun {
         id: "restart".to_owned(),
         part: Part::Step,
+        item: Some(Item { name: "host".to_owned(), value: "web-1".to_owned(), place: 1 }),
+        child: Some(ExecutionId(10)),
         state: StepState::Succeeded,
         action: Some(command()),
         attempts: 1,
@@ -309,6 +311,8 @@ pub(super) fn execution() -> Execution {
         runbook: Arc::new(runbook()),
         mode: RunbookMode::Approve,
         incident: Some(IncidentId(42)),
+        parent: Some(ExecutionId(8)),
+        change: Some(ChangeId(3)),
         state: ExecutionState::Blocked,
         blocked_by: Some(Blocked {
             guard: "cooldown".to_owned(),

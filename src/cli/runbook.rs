@@ -283,13 +283,15 @@ fn argv(step: &Value) -> String {
 
 /// One step for people: what it did, what came of it, and what it printed.
 fn step_lines(step: &Value) -> String {
-    let done = [argv(step), field(step, "method"), field(step, "url")].join(" ");
+    let name = [field(step, "id"), field(step, "item")].join(" ");
+    let done = [argv(step), field(step, "method"), field(step, "url"), field(step, "execution")];
+    let done = done.join(" ");
     let code = match field(step, "exit_code") {
         it if it.is_empty() => it,
         it => format!("  (code {it})"),
     };
     let mut lines =
-        vec![format!("{}  {}  {}{code}", field(step, "id"), field(step, "state"), done.trim())];
+        vec![format!("{}  {}  {}{code}", name.trim_end(), field(step, "state"), done.trim())];
     for extra in ["detail", "output_tail"] {
         lines.extend(field(step, extra).lines().map(|it| format!("| {it}")));
     }
@@ -348,6 +350,8 @@ fn execution_card(execution: &Value, now: Timestamp) -> String {
         ("state", of("state")),
         ("mode", of("mode")),
         ("incident", of("incident")),
+        ("called by", of("parent")),
+        ("change", of("change")),
         ("parameters", of("parameters")),
         ("asked by", of("requested_by")),
         ("decided by", of("decided_by")),

@@ -4,6 +4,7 @@
 //! nothing of a set with an error is ever used.
 
 use super::code::Code;
+use super::each;
 use super::fields::{Fields, closest, one_of};
 use super::rule_files::{Collected, read_source};
 use super::yaml::{Key, Node, Place, SyntaxError, Value};
@@ -43,6 +44,8 @@ pub(super) struct Reader<'a> {
     pub(super) references: Vec<(&'static str, String, Position)>,
     /// Destinations of http steps that are not templates: `host:port`.
     pub(super) destinations: Vec<(String, Position)>,
+    /// Steps that call runbooks.
+    pub(super) calls: Vec<each::Call>,
     /// The time at which it is read.
     pub(super) now: Timestamp,
 }
@@ -56,6 +59,7 @@ impl<'a> Reader<'a> {
             names: BTreeMap::new(),
             references: Vec::new(),
             destinations: Vec::new(),
+            calls: Vec::new(),
             now,
         }
     }

@@ -1,6 +1,7 @@
 //! Puts the rules of all files together into one set.
 
 use super::code::Code;
+use super::each;
 use super::fields::Fields;
 use super::files::Files;
 use super::reader::{Reader, Source};
@@ -73,6 +74,7 @@ pub(super) fn collect(files: Files, surroundings: &Surroundings<'_>) -> Checked<
     if !reader.findings.iter().any(|it| it.code == Code::Syntax.as_str()) {
         notification::check_references(&mut reader);
     }
+    each::check_calls(&mut reader, &collected.rules.runbooks);
     if !reader.has_error() {
         topology::warn_without_catalog(&mut reader, &collected.rules);
         let RuleSet { freezes, catalog, .. } = &collected.rules;

@@ -6,7 +6,7 @@ mod incident;
 mod problem;
 
 pub use change::ExpectedChange;
-pub use deed::{ExpectedExecution, TestDeed};
+pub use deed::{ExpectedExecution, ExpectedStep, TestDeed};
 pub use incident::ExpectedIncident;
 pub use problem::ExpectedProblem;
 

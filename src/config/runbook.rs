@@ -8,7 +8,9 @@ use super::reader::Reader;
 use super::step;
 use super::verify;
 use super::yaml::Node;
-use crate::domain::rules::{Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent};
+use crate::domain::rules::{
+    BlastRadius, Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent,
+};
 use std::collections::BTreeMap;
 
 /// The kind of name that runbooks bear.
@@ -41,7 +43,7 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         }
         approval::approval(reader, node, &names, approval::RUN_SECONDS)
     });
-    let guards = fields.optional("guards").map(|it| guards(reader, it)).unwrap_or_default();
+    let guards = fields.optional("guards").map(|it| guards(reader, it, &names)).unwrap_or_default();
     let mut ids = Vec::new();
     let steps = match fields.required(reader, "steps") {
         Some(node) => step::steps(reader, node, &mut names, &mut ids),
@@ -52,6 +54,9 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         Some(node) => step::steps(reader, node, &mut names, &mut ids),
         None => Vec::new(),
     };
+    for call in reader.calls.iter_mut().filter(|it| it.caller.is_empty()) {
+        call.caller.clone_from(&rule.name);
+    }
     fields.misplaced(reader, &["cooldown", "max_runs"], "guards");
     fields.finish(reader);
     Some(Runbook {
@@ -134,7 +139,7 @@ pub(super) fn values(
     parameters
 }
 
-fn guards(reader: &mut Reader<'_>, node: &Node) -> Guards {
+fn guards(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Guards {
     let mut guards = Guards::default();
     let Some(mut fields) = Fields::open(reader, node) else { return guards };
     if let Some(node) = fields.optional("cooldown") {
@@ -164,6 +169,8 @@ fn guards(reader: &mut Reader<'_>, node: &Node) -> Guards {
     if let Some(node) = fields.optional("beside_people") {
         guards.beside_people = reader.boolean(node);
     }
+    guards.blast_radius =
+        fields.optional("blast_radius").and_then(|it| blast_radius(reader, it, names));
     if let Some(node) = fields.optional("max_runs")
         && let Some(mut fields) = Fields::open_like(reader, node, "count: 3, per: 1h")
     {
@@ -177,4 +184,34 @@ fn guards(reader: &mut Reader<'_>, node: &Node) -> Guards {
     }
     fields.finish(reader);
     guards
+}
+
+fn blast_radius(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<BlastRadius> {
+    let mut fields = Fields::open_like(reader, node, "items: 2, share: 25%")?;
+    let of = fields.optional("of").map(|it| reader.template(it, names));
+    let items = fields.optional("items").map(|it| reader.integer(it, 1, 100_000));
+    let share_percent = fields.optional("share").map(|node| {
+        let text = reader.text(node);
+        let number = text.strip_suffix('%').and_then(|it| it.trim().parse().ok());
+        number.filter(|it| (1..=100).contains(it)).unwrap_or_else(|| {
+            let message = format!("a share is 1% to 100%, not `{text}`");
+            reader.report(node.place, Code::BadValue, message);
+            100
+        })
+    });
+    let tier = fields.optional("tier").map(|it| reader.integer(it, 0, 255));
+    if items.is_none() && share_percent.is_none() && tier.is_none() {
+        let message = "a blast radius has `items`, `share` or `tier`";
+        reader.report(fields.place, Code::MissingField, message);
+    }
+    let words = [("block", false), ("allow", true)];
+    let unknown = fields.optional("unknown").and_then(|it| reader.word(it, &words));
+    fields.finish(reader);
+    Some(BlastRadius {
+        of,
+        items: items.and_then(|it| u32::try_from(it).ok()),
+        share_percent,
+        tier: tier.and_then(|it| u8::try_from(it).ok()),
+        unknown_allowed: unknown.unwrap_or(false),
+    })
 }

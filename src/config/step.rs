@@ -3,6 +3,7 @@
 use super::approval;
 use super::code::Code;
 use super::command;
+use super::each;
 use super::expression::{Names, check_condition};
 use super::fields::Fields;
 use super::notification::{RECEIVER, address};
@@ -17,7 +18,10 @@ const STEPS_MAX: usize = 100;
 const TIMEOUT_SECONDS: u32 = 60;
 const BACKOFF_SECONDS: u32 = 1;
 /// What a step can do.
-const KINDS: [&str; 7] = ["command", "http", "query", "wait", "set", "notify", "approval"];
+const KINDS: [&str; 9] =
+    ["command", "http", "query", "wait", "set", "notify", "approval", "runbook", "change"];
+/// What can be done for each of some things.
+const FOR_EACH_KINDS: [&str; 5] = ["command", "http", "query", "runbook", "change"];
 /// What can look and change nothing.
 const LOOKS: [&str; 3] = ["command", "http", "query"];
 /// What a condition may name.
@@ -62,7 +66,16 @@ pub(super) fn steps(
 }
 
 fn step(reader: &mut Reader<'_>, mut fields: Fields<'_>, id: &str, names: &Names) -> Step {
+    let mut inside = names.clone();
+    let for_each = fields.optional("for_each");
+    let for_each = for_each.and_then(|it| each::for_each(reader, it, &mut inside));
+    let names = &inside;
     let mut step = attempt(reader, &mut fields, id, names);
+    if for_each.is_some() && !FOR_EACH_KINDS.contains(&step.action.as_str()) {
+        let message = format!("`for_each` is for `{}`", FOR_EACH_KINDS.join("`, `"));
+        reader.report(fields.place, Code::BadValue, message);
+    }
+    step.for_each = for_each;
     if let Some(node) = fields.optional("if") {
         step.condition = condition(reader, node);
     }
@@ -138,6 +151,8 @@ fn action(reader: &mut Reader<'_>, kind: &str, node: &Node, names: &Names) -> Op
         }
         "approval" => approval::approval(reader, node, names, approval::STEP_SECONDS)
             .map(|it| Action::Approval(Box::new(it))),
+        "runbook" => each::call(reader, node, names),
+        "change" => each::change(reader, node, names),
         _ => notify_action(reader, node, names),
     }
 }

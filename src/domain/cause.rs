@@ -189,6 +189,10 @@ impl State {
         let recent = self.change_log.between(later(began, -CHANGE_SECONDS), until);
         let mut suspects = Vec::new();
         for change in recent.take(LOOKED_AT_MAX) {
+            // What was done about the incident did not begin it.
+            if change.run().is_some_and(|it| incident.executions.contains(&it)) {
+                continue;
+            }
             let service = change.told.service.as_str();
             let Some(at) = change.told.time.filter(|_| !service.is_empty()) else { continue };
             let item = catalog.find(service);

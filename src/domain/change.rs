@@ -1,6 +1,7 @@
 //! Changes: what was altered in production, by whom and when, as whoever altered it tells.
 
 use super::event::ChangeBatch;
+use super::execution::ExecutionId;
 use super::freeze::InFreeze;
 use super::incident::TimelineEntry;
 use super::timer::TimerKey;
@@ -130,7 +131,16 @@ pub struct Change {
     pub told: ReceivedChange,
 }
 
+/// The source of the changes that runs of runbooks are.
+pub(super) const RUNS: &str = "runbook";
+
 impl Change {
+    /// The run of a runbook that it is, or was made by.
+    pub fn run(&self) -> Option<ExecutionId> {
+        let name = self.told.external_id.split('/').next().filter(|_| &*self.source == RUNS)?;
+        name.parse().ok()
+    }
+
     /// Whether it began in a freeze that does not allow its kind.
     pub fn is_forbidden(&self) -> bool {
         self.freezes.iter().any(|it| !it.allowed)

@@ -2,7 +2,12 @@
 
 mod answer;
 mod approval;
+mod blast;
+mod call;
+mod each;
+mod fill;
 mod guard;
+mod record;
 mod run;
 mod start;
 #[cfg(test)]
@@ -12,7 +17,9 @@ mod verify;
 
 pub(in crate::domain) use approval::Person;
 pub use approval::{Answer, Question};
+pub use call::DEPTH_MAX as CALL_DEPTH_MAX;
 
+use super::change::ChangeId;
 use super::effect::EffectKey;
 use super::incident::IncidentId;
 use super::rules::{Action, Runbook, RunbookMode};
@@ -118,7 +125,7 @@ impl ExecutionState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     /// Which guard: `stopped`, `freeze`, `lock`, `by_hand`, `breaker`, `cooldown`, `max_runs`,
-    /// `at_once`, `parameter`, `template`, `incident_closed`.
+    /// `at_once`, `blast_radius`, `parameter`, `template`, `incident_closed`.
     pub guard: String,
     /// Why, in a sentence.
     pub reason: String,
@@ -198,6 +205,12 @@ pub struct StepRun {
     pub part: Part,
     /// Where it is.
     pub state: StepState,
+    /// What it is done for: the parameter's name and its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<Item>,
+    /// The run that it called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<ExecutionId>,
     /// What is done, rendered; `None` until it can be known.
     pub action: Option<Action>,
     /// How often it was tried.
@@ -221,6 +234,17 @@ pub struct StepRun {
     pub ended_at: Option<Timestamp>,
 }
 
+/// What a step is done for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The parameter that it is known by.
+    pub name: String,
+    /// What it is.
+    pub value: String,
+    /// Its place in the list, from 1.
+    pub place: u32,
+}
+
 /// One run of a runbook.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Execution {
@@ -232,6 +256,12 @@ pub struct Execution {
     pub mode: RunbookMode,
     /// The incident that it is for.
     pub incident: Option<IncidentId>,
+    /// The run that called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ExecutionId>,
+    /// The change that it is recorded as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeId>,
     /// Where it is.
     pub state: ExecutionState,
     /// What held it back.
@@ -297,6 +327,8 @@ impl StepRun {
             id: id.to_owned(),
             part,
             state: StepState::Pending,
+            item: None,
+            child: None,
             action: None,
             attempts: 0,
             effect: None,
@@ -312,9 +344,13 @@ impl StepRun {
 
     /// What people call it.
     fn name(&self) -> String {
+        let of = match &self.item {
+            Some(item) => format!(" for {}", item.value),
+            None => String::new(),
+        };
         match self.part {
-            Part::Step | Part::Always => format!("step {}", self.id),
-            Part::Undo => format!("undoing step {}", self.id),
+            Part::Step | Part::Always => format!("step {}{of}", self.id),
+            Part::Undo => format!("undoing step {}{of}", self.id),
             Part::Verify => format!("the look {}", self.id),
         }
     }
@@ -327,7 +363,8 @@ impl StepRun {
             (Part::Undo, _) => "undo/",
             (Part::Verify, _) => "verify/",
         };
-        EffectKey(format!("{execution}/{prefix}{}/{}", self.id, self.attempts).into())
+        let place = self.item.as_ref().map_or_else(String::new, |it| format!(".{}", it.place));
+        EffectKey(format!("{execution}/{prefix}{}{place}/{}", self.id, self.attempts).into())
     }
 
     /// Whether its effect has no result yet.

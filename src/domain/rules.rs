@@ -3,14 +3,16 @@
 //! `config` reads the files, checks them and builds a [`RuleSet`]; the set enters the log as
 //! [`super::event::Event::RulesLoaded`], so that a replay decides by the rules of that hour.
 
+mod action;
 mod approval;
 mod runbook;
 
 pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
+pub use action::{Action, Bounds, ChangeNote, ForEach, Limits};
 pub use approval::{Approval, ApprovalRole};
 pub use runbook::{
-    Action, Bounds, Guards, Idempotency, Limits, Parameter, Runbook, RunbookMode, Step, Trigger,
-    TriggerEvent, Verify,
+    BlastRadius, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
+    Verify,
 };
 mod suppression;
 

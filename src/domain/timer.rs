@@ -233,7 +233,7 @@ impl State {
     fn execution_wants(&self, id: ExecutionId) -> Option<Timestamp> {
         let execution = self.executions.get(&id)?;
         match execution.state {
-            ExecutionState::Running => execution.steps.iter().find_map(|it| it.retry_at),
+            ExecutionState::Running => execution.steps.iter().filter_map(|it| it.retry_at).min(),
             // Only a failure is held: that it helped is no surprise.
             ExecutionState::Verifying => {
                 let (round, deadline) = execution.verification_wants()?;

@@ -18,6 +18,8 @@ pub struct TestDeed {
     pub step: String,
     /// Why it is done.
     pub part: Part,
+    /// For what it is done, of a step with `for_each`; `None` = for anything.
+    pub item: Option<String>,
     /// Whether it does what it should.
     pub result: OutcomeKind,
     /// What it prints or answers.
@@ -38,7 +40,20 @@ pub struct ExpectedExecution {
     /// The guard that held it back.
     pub blocked_by: Option<String>,
     /// Where some of its steps are.
-    pub steps: Vec<(Part, String, StepState)>,
+    pub steps: Vec<ExpectedStep>,
+}
+
+/// A step of an execution in a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedStep {
+    /// Why it is done.
+    pub part: Part,
+    /// Its id.
+    pub id: String,
+    /// For what it is done, of a step with `for_each`; `None` = anything.
+    pub item: Option<String>,
+    /// Where it is.
+    pub state: StepState,
 }
 
 fn part(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Part {
@@ -51,6 +66,7 @@ pub(super) fn deed(reader: &mut Reader<'_>, node: &Node) -> Option<TestDeed> {
     let mut fields = Fields::open(reader, node)?;
     let step = fields.required(reader, "step").map(|it| reader.filled_text(it));
     let part = part(reader, &mut fields);
+    let item = fields.optional("item").map(|it| reader.text(it));
     let words = [
         ("succeeded", OutcomeKind::Succeeded),
         ("failed", OutcomeKind::Failed),
@@ -63,7 +79,7 @@ pub(super) fn deed(reader: &mut Reader<'_>, node: &Node) -> Option<TestDeed> {
     let times = fields.optional("times").map(|it| reader.integer(it, 1, 1000));
     fields.finish(reader);
     let code = code.and_then(|it| i32::try_from(it).ok());
-    Some(TestDeed { step: step?, part, result: result?, output, code, times })
+    Some(TestDeed { step: step?, part, item, result: result?, output, code, times })
 }
 
 /// What somebody orders about runbooks, and who.
@@ -134,7 +150,7 @@ pub(super) fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<Expected
     Some(ExpectedExecution { runbook, state, blocked_by, steps })
 }
 
-fn step(reader: &mut Reader<'_>, node: &Node) -> Option<(Part, String, StepState)> {
+fn step(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedStep> {
     let mut fields = Fields::open(reader, node)?;
     let words = [
         StepState::Pending,
@@ -147,7 +163,8 @@ fn step(reader: &mut Reader<'_>, node: &Node) -> Option<(Part, String, StepState
     .map(|it| (it.as_str(), it));
     let id = fields.required(reader, "id").map(|it| reader.filled_text(it));
     let part = part(reader, &mut fields);
+    let item = fields.optional("item").map(|it| reader.text(it));
     let state = fields.required(reader, "state").and_then(|it| reader.word(it, &words));
     fields.finish(reader);
-    Some((part, id?, state?))
+    Some(ExpectedStep { part, id: id?, item, state: state? })
 }

@@ -70,6 +70,36 @@ fn what_is_wrong_with_a_runbook_is_found_with_its_place() {
             "WK0115 4:33",
         ),
         (&step("{id: a, notify: {receiver: nobody, text: x}}"), "WK0110 4:32"),
+        (&step("{id: a, notify: {text: x}}"), "WK0104 4:21"),
+        (&step("{id: a, http: {url: 'http://h/', expect_status: [999]}}"), "WK0106 4:54"),
+        (&step("{id: a, http: {url: nowhere}}"), "WK0120 4:25"),
+        (&step("{id: a, command: {argv: [x]}, retry: {attempts: 0}}"), "WK0106 4:53"),
+        (&step("{id: a, command: {argv: [x]}}\n  - {id: a, command: {argv: [x]}}"), "WK0109 5:10"),
+    ];
+    compare(&cases, findings);
+}
+
+#[test]
+fn what_is_wrong_with_steps_that_ask_call_or_reach_further_is_found() {
+    let cases: [(&str, &str); _] = [
+        (&runbook("guards: {blast_radius: {}}"), "WK0104 2:76"),
+        (&runbook("guards: {blast_radius: {share: 0.5}}"), "WK0106 2:84"),
+        (&runbook("guards: {blast_radius: {items: 1, unknown: maybe}}"), "WK0106 2:96"),
+        (&step("{id: a, for_each: {in: [b], as: b}, command: {argv: [x]}}"), "WK0104 4:22"),
+        (&step("{id: a, for_each: {in: [b], as: b, pattern: b}, wait: 1s}"), "WK0106 4:5"),
+        (
+            &step("{id: a, for_each: {in: [b], as: a-b, pattern: b}, runbook: r}"),
+            "WK0108 4:36|WK0106 4:63",
+        ),
+        (&step("{id: a, runbook: nobody}"), "WK0110 4:21"),
+        (&step("{id: a, runbook: r}"), "WK0106 4:21"),
+        (
+            &step(
+                "{id: a, runbook: {name: s, parameters: {b: c}}}\n- name: s\n  steps: [{id: a, wait: 1s}]",
+            ),
+            "WK0110 4:46",
+        ),
+        (&step("{id: a, change: {service: x}}"), "WK0104 4:21"),
         (&step("{id: a, approval: yes}"), "WK0105 4:23"),
         (&step("{id: a, approval: {people: 0}}"), "WK0106 4:32"),
         (&step("{id: a, approval: {role: viewer}}"), "WK0106 4:30"),
@@ -77,11 +107,6 @@ fn what_is_wrong_with_a_runbook_is_found_with_its_place() {
         (&step("{id: a, approval: {receiver: nobody}}"), "WK0110 4:34"),
         (&step("{id: a, approval: {text: '{{ lables.x }}'}}"), "WK0115 4:30"),
         (&runbook("mode: auto, approval: {people: 2}"), "WK0106 2:75"),
-        (&step("{id: a, notify: {text: x}}"), "WK0104 4:21"),
-        (&step("{id: a, http: {url: 'http://h/', expect_status: [999]}}"), "WK0106 4:54"),
-        (&step("{id: a, http: {url: nowhere}}"), "WK0120 4:25"),
-        (&step("{id: a, command: {argv: [x]}, retry: {attempts: 0}}"), "WK0106 4:53"),
-        (&step("{id: a, command: {argv: [x]}}\n  - {id: a, command: {argv: [x]}}"), "WK0109 5:10"),
     ];
     compare(&cases, findings);
 }

@@ -24,14 +24,18 @@ impl State {
     }
 
     fn stop_execution(&mut self, now: Timestamp, by: &str, id: ExecutionId, reason: &str) {
+        let mut called = Vec::new();
         if let Some(execution) = self.executions.get_mut(&id) {
             by.clone_into(&mut execution.decided_by);
             execution.question = None;
-            let running = execution.steps.iter_mut().find(|it| it.state == StepState::Running);
-            if let Some(run) = running {
+            let running = execution.steps.iter_mut().filter(|it| it.state == StepState::Running);
+            for run in running {
+                called.extend(run.child);
                 if let Some(step) = run.effect.clone().filter(|_| run.is_under_way()) {
+                    let place =
+                        run.item.as_ref().map_or_else(String::new, |it| format!("/{}", it.place));
                     self.turn.effects.push(PlannedEffect {
-                        key: EffectKey(format!("{id}/stop").into()),
+                        key: EffectKey(format!("{id}/stop{place}").into()),
                         idempotent: true,
                         effect: Effect::StopStep { step },
                     });
@@ -49,6 +53,11 @@ impl State {
             ExecutionState::Aborted,
             &with_reason(by, "stopped it", reason),
         );
+        for id in called {
+            if self.executions.get(&id).is_some_and(|it| !it.state.is_final()) {
+                self.stop_execution(now, by, id, reason);
+            }
+        }
     }
 
     /// No runbook starts any more, and none goes on.

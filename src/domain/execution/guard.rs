@@ -13,7 +13,7 @@ use jiff::Timestamp;
 type Guard = fn(&State, Timestamp, &Execution) -> Option<String>;
 
 /// All guards, by name, in the order in which they are asked.
-const GUARDS: [(&str, Guard); 8] = [
+const GUARDS: [(&str, Guard); 9] = [
     ("stopped", State::stop_holds),
     ("freeze", State::freeze_that_holds),
     ("lock", State::lock_holds),
@@ -22,6 +22,7 @@ const GUARDS: [(&str, Guard); 8] = [
     ("cooldown", State::cooldown_holds),
     ("max_runs", State::runs_hold),
     ("at_once", State::runs_at_once_hold),
+    ("blast_radius", State::blast_radius_holds),
 ];
 
 impl State {
@@ -43,6 +44,7 @@ impl State {
         }
         self.log_execution(now, id, "", "started");
         self.note_run(id);
+        self.record_run(now, id);
         self.proceed(now, id);
     }
 
@@ -81,7 +83,11 @@ impl State {
     }
 
     fn lock_holds(&self, _: Timestamp, execution: &Execution) -> Option<String> {
-        let holds = |it: &&Execution| it.holds_lock() && !planted::is(Bug::LockIgnored);
+        // A run that is called acts for those that called it.
+        let callers = self.callers(execution);
+        let holds = |it: &&Execution| {
+            it.holds_lock() && !callers.contains(&it.id) && !planted::is(Bug::LockIgnored)
+        };
         let mut holders = self.others(execution).filter(holds);
         let holder = holders.find(|it| it.lock == execution.lock)?;
         Some(format!("{} holds the lock `{}`", holder.id, execution.lock))
@@ -157,7 +163,7 @@ impl State {
             .then(|| format!("{at_work} runs are at work; {most} are allowed at once"))
     }
 
-    fn others(&self, execution: &Execution) -> impl Iterator<Item = &Execution> {
+    pub(super) fn others(&self, execution: &Execution) -> impl Iterator<Item = &Execution> {
         let id = execution.id;
         self.executions.values().filter(move |it| it.id != id)
     }

@@ -1,15 +1,11 @@
 //! How an execution goes on: from step to step, attempt to attempt, until something ends it.
 
 use super::{Execution, ExecutionId, ExecutionState, Part, StepRun, StepState};
-use crate::domain::condition;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::incident::TimelineEntry;
-use crate::domain::rules::{Action, Approval, Bounds, Idempotency, Parameter, SecretText, Step};
-use crate::domain::template::{self, Values};
+use crate::domain::rules::{Action, Idempotency, Step};
 use crate::domain::{ObjectKey, State, later};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// The longest time between two attempts of a step, in seconds.
 const BACKOFF_SECONDS_MAX: i64 = 3600;
@@ -19,7 +15,7 @@ impl State {
     pub(super) fn proceed(&mut self, now: Timestamp, id: ExecutionId) {
         while let Some(execution) = self.executions.get(&id)
             && execution.state == ExecutionState::Running
-            && execution.steps.iter().all(|it| it.state != StepState::Running)
+            && execution.has_room()
         {
             match execution.next_step() {
                 Some(index) => self.begin_step(now, id, index),
@@ -32,8 +28,11 @@ impl State {
     fn begin_step(&mut self, now: Timestamp, id: ExecutionId, index: usize) {
         let Some(execution) = self.executions.get_mut(&id) else { return };
         let Some(step) = execution.step(index) else { return };
-        let wanted = execution.is_wanted(&step);
-        let action = execution.rendered(&step.action);
+        if step.for_each.is_some() && execution.steps.get(index).is_some_and(StepRun::is_whole) {
+            return self.spread(now, id, index);
+        }
+        let wanted = execution.is_wanted(index, &step);
+        let action = execution.rendered(index, &step.action);
         let Some(run) = execution.steps.get_mut(index) else { return };
         if wanted == Ok(false) {
             run.state = StepState::Skipped;
@@ -63,6 +62,10 @@ impl State {
                 }
                 return self.touch(now, ObjectKey::Execution(id));
             }
+            Action::Runbook { runbook, parameters } => {
+                return self.call(now, id, index, (runbook, parameters));
+            }
+            Action::Change(change) => self.record_step(now, id, index, change),
             Action::Set { values } => execution.set(values),
             Action::Notify { receiver, text } => self.tell_receiver(now, id, receiver, text),
             Action::Approval(approval) => {
@@ -92,7 +95,7 @@ impl State {
 
     fn order_attempt(&mut self, now: Timestamp, id: ExecutionId, index: usize, step: &Step) {
         let Some(execution) = self.executions.get_mut(&id) else { return };
-        let look = step.look.as_ref().map(|it| execution.rendered(it));
+        let look = step.look.as_ref().map(|it| execution.rendered(index, it));
         let Some(run) = execution.steps.get_mut(index) else { return };
         let action = match (run.looking, look) {
             (true, Some(Ok(look))) => Some(look),
@@ -130,7 +133,9 @@ impl State {
         let Some((index, step)) = self.step_of(id, key) else { return };
         let Some(execution) = self.executions.get_mut(&id) else { return };
         let goes_on = execution.goes_on();
+        let is_ending = execution.ending.is_some();
         let Some(run) = execution.steps.get_mut(index) else { return };
+        let gives_up = is_ending && run.part == Part::Step;
         // A result that is told twice, or after the step was given up, changes nothing.
         if !run.is_under_way() {
             return;
@@ -159,6 +164,7 @@ impl State {
         };
         let again = matches!(outcome.result, OutcomeKind::FailedRetryable | OutcomeKind::TimedOut)
             && may_repeat
+            && !gives_up
             && run.attempts < step.attempts;
         if !succeeded && again {
             run.retry_at = Some(retry_time(now, key, &step, run.attempts));
@@ -195,8 +201,12 @@ impl State {
             self.looked(now, id, state == StepState::Succeeded, &text);
             return;
         }
+        let is_late = part == Part::Step && execution.ending.is_some();
+        if is_late {
+            execution.undo_late(index);
+        }
         self.touch(now, ObjectKey::Execution(id));
-        if state == StepState::Succeeded {
+        if state == StepState::Succeeded || is_late {
             self.log_execution(now, id, "", &text);
         } else if part == Part::Step && goes_on_anyway {
             self.log_execution(now, id, "", &format!("{text}; the run goes on"));
@@ -235,6 +245,7 @@ impl State {
             execution.why.clone_from(&why);
             self.log_execution(now, id, "", &why);
             self.ask_for_approval(now, id, &why);
+            self.tell_caller(id);
         }
         self.touch(now, ObjectKey::Execution(id));
     }
@@ -249,8 +260,20 @@ impl State {
     /// An execution's time has come: a retry, the end of a wait, or a look at its effect.
     pub(super) fn step_due(&mut self, now: Timestamp, id: ExecutionId) {
         let Some(execution) = self.executions.get(&id) else { return };
-        let due = |it: &StepRun| it.retry_at.is_some_and(|at| at <= now);
-        let Some(index) = execution.steps.iter().position(due) else { return };
+        let due =
+            |(index, it): (usize, &StepRun)| it.retry_at.filter(|at| *at <= now).map(|_| index);
+        let due: Vec<usize> = execution.steps.iter().enumerate().filter_map(due).collect();
+        for index in due {
+            self.go_on_with(now, id, index);
+        }
+    }
+
+    fn go_on_with(&mut self, now: Timestamp, id: ExecutionId, index: usize) {
+        let Some(execution) = self.executions.get(&id) else { return };
+        if !execution.goes_on() || execution.steps.get(index).is_none_or(|it| it.retry_at.is_none())
+        {
+            return;
+        }
         if execution.step(index).is_some_and(|it| matches!(it.action, Action::Wait { .. })) {
             self.step_over(now, id, index, (StepState::Succeeded, "waited"));
             self.proceed(now, id);
@@ -293,7 +316,7 @@ impl Execution {
 
     /// The next step that is to be done: what it undoes and what it always does come when it is
     /// known how it ends.
-    fn next_step(&self) -> Option<usize> {
+    pub(super) fn next_step(&self) -> Option<usize> {
         let next = |part: Part| {
             let is_next = |it: &StepRun| it.part == part && it.state == StepState::Pending;
             self.steps.iter().position(is_next)
@@ -320,90 +343,6 @@ impl Execution {
                 Some(Step { timeout_seconds: super::verify::LOOK_SECONDS, ..step })
             }
         }
-    }
-
-    /// Whether a step's condition holds.
-    fn is_wanted(&self, step: &Step) -> Result<bool, String> {
-        let more = [("parameters", json!(self.parameters)), ("steps", self.results())];
-        condition::holds_over(&step.condition, &self.context, &more)
-    }
-
-    /// What came of the steps so far, for conditions and for `set`.
-    fn results(&self) -> Value {
-        let ended = self.steps.iter().filter(|it| it.part == Part::Step && it.ended_at.is_some());
-        let result = |it: &StepRun| {
-            let code = it.exit_code.map(|it| ("exit_code", json!(it)));
-            let known =
-                [("state", json!(it.state.as_str())), ("output", json!(it.output_tail.trim_end()))];
-            let result = known.into_iter().chain(code);
-            let result: serde_json::Map<_, _> =
-                result.map(|(name, value)| (name.to_owned(), value)).collect();
-            (it.id.clone(), result.into())
-        };
-        ended.map(result).collect::<serde_json::Map<_, _>>().into()
-    }
-
-    /// Takes values over as parameters; one that does not fit its pattern sets none.
-    fn set(&mut self, values: &BTreeMap<String, Parameter>) -> Result<String, String> {
-        let results = self.results();
-        let over =
-            Values { context: &self.context, parameters: &self.parameters, steps: Some(&results) };
-        let mut set = BTreeMap::new();
-        for (name, parameter) in values {
-            let value = template::render_over(&parameter.value, &over)
-                .and_then(|it| super::start::check_value(&it, &parameter.pattern).map(|()| it))
-                .map_err(|error| format!("`{name}`: {error}"))?;
-            set.insert(name.clone(), value);
-        }
-        let names: Vec<&str> = set.keys().map(String::as_str).collect();
-        let detail = format!("set {}", names.join(", "));
-        self.parameters.append(&mut set);
-        Ok(detail)
-    }
-
-    /// What an action does, with every template filled in.
-    pub(super) fn rendered(&self, action: &Action) -> Result<Action, String> {
-        let fill = |text: &String| template::render(text, &self.context, &self.parameters);
-        Ok(match action {
-            Action::Command { argv, bounds } => Action::Command {
-                argv: argv.iter().map(fill).collect::<Result<_, _>>()?,
-                bounds: Box::new(Bounds {
-                    directory: bounds.directory.as_ref().map(fill).transpose()?,
-                    environment: (bounds.environment.iter())
-                        .map(|(name, value)| {
-                            let value = match value {
-                                SecretText::Text(text) => SecretText::Text(fill(text)?),
-                                SecretText::File(_) | SecretText::Env(_) => value.clone(),
-                            };
-                            Ok((name.clone(), value))
-                        })
-                        .collect::<Result<_, String>>()?,
-                    limits: bounds.limits.clone(),
-                }),
-            },
-            Action::Http { method, url, headers, body, expect_status } => Action::Http {
-                method: method.clone(),
-                url: fill(url)?,
-                headers: (headers.iter())
-                    .map(|(name, value)| Ok((name.clone(), fill(value)?)))
-                    .collect::<Result<_, String>>()?,
-                body: body.as_ref().map(fill).transpose()?,
-                expect_status: expect_status.clone(),
-            },
-            Action::Query { source, promql, assert } => Action::Query {
-                source: source.clone(),
-                promql: fill(promql)?,
-                assert: assert.clone(),
-            },
-            Action::Notify { receiver, text } => {
-                Action::Notify { receiver: receiver.clone(), text: fill(text)? }
-            }
-            Action::Approval(approval) => {
-                let text = fill(&approval.text)?;
-                Action::Approval(Box::new(Approval { text, ..approval.as_ref().clone() }))
-            }
-            Action::Wait { .. } | Action::Set { .. } => action.clone(),
-        })
     }
 }
 

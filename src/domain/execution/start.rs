@@ -14,13 +14,15 @@ use std::sync::Arc;
 const PARAMETER_BYTES_MAX: usize = 1024;
 
 /// A wish for a run.
-struct Wish<'a> {
-    runbook: &'a Runbook,
-    mode: RunbookMode,
-    incident: Option<IncidentId>,
-    given: &'a BTreeMap<String, String>,
-    by: &'a str,
-    is_emergency: bool,
+pub(super) struct Wish<'a> {
+    pub(super) runbook: &'a Runbook,
+    pub(super) mode: RunbookMode,
+    pub(super) incident: Option<IncidentId>,
+    pub(super) given: &'a BTreeMap<String, String>,
+    pub(super) by: &'a str,
+    pub(super) is_emergency: bool,
+    /// The run that calls for it.
+    pub(super) parent: Option<ExecutionId>,
 }
 
 impl State {
@@ -52,6 +54,7 @@ impl State {
             given: &given,
             by: "",
             is_emergency: false,
+            parent: None,
         };
         self.make_execution(now, &wish);
     }
@@ -80,6 +83,7 @@ impl State {
                 given: &given,
                 by,
                 is_emergency: false,
+                parent: None,
             },
         );
     }
@@ -118,12 +122,12 @@ impl State {
             (false, Some(_)) => RunbookMode::Approve,
             (false, None) => RunbookMode::Auto,
         };
-        let wish = Wish { runbook, mode, incident, given, by, is_emergency };
+        let wish = Wish { runbook, mode, incident, given, by, is_emergency, parent: None };
         let id = self.make_execution(now, &wish);
         Ok(Accepted::Object(ObjectKey::Execution(id)))
     }
 
-    fn make_execution(&mut self, now: Timestamp, wish: &Wish<'_>) -> ExecutionId {
+    pub(super) fn make_execution(&mut self, now: Timestamp, wish: &Wish<'_>) -> ExecutionId {
         self.memory.execution += 1;
         self.changes.objects.insert(ObjectKey::Memory);
         let id = ExecutionId(self.memory.execution);
@@ -135,6 +139,8 @@ impl State {
             runbook: Arc::new(wish.runbook.clone()),
             mode: wish.mode,
             incident: wish.incident,
+            parent: wish.parent,
+            change: None,
             state: ExecutionState::Proposed,
             blocked_by: None,
             is_emergency: wish.is_emergency,
@@ -264,7 +270,8 @@ impl State {
     fn show_rendered_steps(&mut self, id: ExecutionId) {
         let Some(execution) = self.executions.get_mut(&id) else { return };
         for index in 0..execution.steps.len() {
-            let action = execution.step(index).and_then(|it| execution.rendered(&it.action).ok());
+            let action =
+                execution.step(index).and_then(|it| execution.rendered(index, &it.action).ok());
             if let Some(step) = execution.steps.get_mut(index) {
                 step.action = action;
             }

@@ -1,5 +1,7 @@
 //! Runs from beginning to end: every failure at every place, and what follows from it.
 
+mod each;
+
 use super::*;
 use crate::domain::effect::{Effect, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::event::{Command, Event};

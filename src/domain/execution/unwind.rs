@@ -28,6 +28,7 @@ impl State {
         let Some(execution) = self.executions.get_mut(&id) else { return };
         execution.skip(Part::Step);
         execution.skip(Part::Verify);
+        execution.give_up_waiting(now);
         let undone = if undo { execution.undos() } else { Vec::new() };
         let is_undone = !undone.is_empty();
         // That it did not help stays the result, whatever is undone after that.
@@ -86,6 +87,7 @@ impl State {
         execution.why = format!("{why}: look, then abort");
         self.log_execution(now, id, "", &format!("stuck: {why}"));
         self.escalate(now, id, &format!("is stuck: {why}: look, then abort"));
+        self.tell_caller(id);
         self.touch(now, ObjectKey::Execution(id));
     }
 
@@ -119,6 +121,8 @@ impl State {
         let runbook = execution.runbook.rule.name.clone();
         self.turn.counts.push(Count::ExecutionEnded { runbook, outcome: state, seconds });
         self.log_execution(now, id, "", &format!("{}: {why}", state.as_str()));
+        self.record_end(now, id);
+        self.tell_caller(id);
         self.touch(now, ObjectKey::Execution(id));
     }
 
@@ -152,7 +156,7 @@ impl Execution {
         let done = done.filter(|it| it.part == Part::Step && it.state == StepState::Succeeded);
         let can_be_undone =
             |id: &str| self.runbook.steps.iter().any(|it| it.id == id && it.undo.is_some());
-        done.filter(|it| can_be_undone(&it.id)).map(|it| StepRun::new(Part::Undo, &it.id)).collect()
+        done.filter(|it| can_be_undone(&it.id)).map(StepRun::undoing).collect()
     }
 
     /// Until when the guards must remember it.

@@ -102,7 +102,7 @@ impl State {
     fn begin_look(&mut self, now: Timestamp, id: ExecutionId, index: usize) {
         let Some(execution) = self.executions.get_mut(&id) else { return };
         let Some(step) = execution.step(index) else { return };
-        let rendered = execution.rendered(&step.action);
+        let rendered = execution.rendered(index, &step.action);
         let Some(run) = execution.steps.get_mut(index) else { return };
         run.started_at = Some(now);
         run.state = StepState::Running;

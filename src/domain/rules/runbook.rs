@@ -1,6 +1,7 @@
 //! Runbooks as they are written: what may be done, when, what holds it back, how it is checked.
 
-use super::{Approval, RuleRef, SecretText};
+use super::action::{Action, ForEach};
+use super::{Approval, RuleRef};
 use crate::domain::matcher::Matchers;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -75,6 +76,30 @@ pub struct Guards {
     /// Whether it may run while somebody works on another incident of the same service.
     #[serde(default)]
     pub beside_people: bool,
+    /// How much may be in the hands of runs at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blast_radius: Option<BlastRadius>,
+}
+
+/// How much of what the catalog knows a run may touch, with all others that are at work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlastRadius {
+    /// A template that names the items, with commas or white space between them; `None` = those that
+    /// parameters name, else what the incident is about.
+    #[serde(default)]
+    pub of: Option<String>,
+    /// The most items at a time.
+    #[serde(default)]
+    pub items: Option<u32>,
+    /// The most hosts, or parts of a kind, of one service at a time, in percent.
+    #[serde(default)]
+    pub share_percent: Option<u32>,
+    /// The most important tier that may be touched.
+    #[serde(default)]
+    pub tier: Option<u8>,
+    /// Whether it may run where it is not known what it acts on.
+    #[serde(default)]
+    pub unknown_allowed: bool,
 }
 
 impl Default for Guards {
@@ -89,6 +114,7 @@ impl Default for Guards {
             breaker_per_seconds: 3600,
             at_once: None,
             beside_people: false,
+            blast_radius: None,
         }
     }
 }
@@ -105,172 +131,6 @@ pub enum Idempotency {
     /// At most once: after a crash in the middle a person decides.
     #[default]
     Once,
-}
-
-/// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Starts a program with an argument list, never a shell.
-    Command {
-        /// Program and arguments; each entry is a template and stays one argument.
-        argv: Vec<String>,
-        /// Where it runs, and what it may use.
-        #[serde(default, skip_serializing_if = "Bounds::is_usual")]
-        bounds: Box<Bounds>,
-    },
-    /// Sends a request.
-    Http {
-        /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
-        method: String,
-        /// A template; its host must be allow-listed.
-        url: String,
-        /// Extra headers; values are templates.
-        headers: BTreeMap<String, String>,
-        /// A template; `None` sends no body.
-        body: Option<String>,
-        /// The statuses that count as success; empty = any 2xx.
-        expect_status: Vec<u16>,
-    },
-    /// Asks a Prometheus.
-    Query {
-        /// The name of a server in the settings.
-        source: String,
-        /// What is asked; a template.
-        promql: String,
-        /// A CEL condition over `value` (of the first series), `values` and `count`; empty = there
-        /// is an answer.
-        assert: String,
-    },
-    /// Waits.
-    Wait {
-        /// How long.
-        seconds: u32,
-    },
-    /// Takes values over as parameters of the steps that follow.
-    Set {
-        /// Each must match its pattern: what a step printed is as hostile as a label.
-        values: BTreeMap<String, Parameter>,
-    },
-    /// Tells a receiver something.
-    Notify {
-        /// The receiver's name.
-        receiver: String,
-        /// What it is told; a template.
-        text: String,
-    },
-    /// Asks people, and goes on when they say yes.
-    Approval(Box<Approval>),
-}
-
-/// Where a program runs, and what it may use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// The folder that it starts in, a template; `None` = that of the daemon.
-    #[serde(default)]
-    pub directory: Option<String>,
-    /// Variables beside the few that every program gets; a [`SecretText::Text`] is a template.
-    #[serde(default)]
-    pub environment: BTreeMap<String, SecretText>,
-    /// How much it may use.
-    #[serde(default)]
-    pub limits: Limits,
-}
-
-impl Bounds {
-    #[expect(clippy::borrowed_box, reason = "serde asks so")]
-    fn is_usual(it: &Box<Self>) -> bool {
-        **it == Self::default()
-    }
-}
-
-/// How much a program and what it starts may use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// The most processes at a time.
-    pub processes: u32,
-    /// The most files that one of them may have open.
-    pub files: u32,
-    /// The most memory of one of them, in bytes.
-    pub memory_bytes: Option<u64>,
-    /// The longest file that one of them may write, in bytes.
-    pub file_bytes: Option<u64>,
-    /// The processor time of one of them, in seconds.
-    pub cpu_seconds: Option<u32>,
-    /// Whether it may become another user, as `sudo` does.
-    pub new_privileges: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            processes: 256,
-            files: 1024,
-            memory_bytes: None,
-            file_bytes: None,
-            cpu_seconds: None,
-            new_privileges: false,
-        }
-    }
-}
-
-impl Action {
-    /// Starts a program with the usual bounds.
-    pub fn command(argv: Vec<String>) -> Self {
-        Self::Command { argv, bounds: Box::default() }
-    }
-
-    /// The argument list, if it starts a program.
-    pub fn argv(&self) -> Option<&[String]> {
-        match self {
-            Self::Command { argv, .. } => Some(argv),
-            Self::Http { .. }
-            | Self::Query { .. }
-            | Self::Wait { .. }
-            | Self::Set { .. }
-            | Self::Notify { .. }
-            | Self::Approval(_) => None,
-        }
-    }
-
-    /// Method and address, if it sends a request.
-    pub fn request(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Http { method, url, .. } => Some((method, url)),
-            Self::Command { .. }
-            | Self::Query { .. }
-            | Self::Wait { .. }
-            | Self::Set { .. }
-            | Self::Notify { .. }
-            | Self::Approval(_) => None,
-        }
-    }
-
-    /// The question, if it asks a Prometheus.
-    pub fn promql(&self) -> Option<&str> {
-        match self {
-            Self::Query { promql, .. } => Some(promql),
-            Self::Command { .. }
-            | Self::Http { .. }
-            | Self::Wait { .. }
-            | Self::Set { .. }
-            | Self::Notify { .. }
-            | Self::Approval(_) => None,
-        }
-    }
-
-    /// The word for it in rules and in JSON.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Command { .. } => "command",
-            Self::Http { .. } => "http",
-            Self::Query { .. } => "query",
-            Self::Wait { .. } => "wait",
-            Self::Set { .. } => "set",
-            Self::Notify { .. } => "notify",
-            Self::Approval(_) => "approval",
-        }
-    }
 }
 
 /// One step of a runbook.
@@ -293,6 +153,9 @@ pub struct Step {
     /// Empty = always.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub condition: String,
+    /// For what it is done; `None` = once, for nothing in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<ForEach>,
     /// Whether the run goes on when it fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continue_on_error: bool,
@@ -315,6 +178,7 @@ impl Step {
             backoff_seconds: 1,
             idempotency: Idempotency::Once,
             condition: String::new(),
+            for_each: None,
             continue_on_error: false,
             look: None,
             undo: None,
