@@ -151,7 +151,8 @@ impl Performer {
                     | Action::Notify { .. }
                     | Action::Approval(_)
                     | Action::Runbook { .. }
-                    | Action::Change(_) => outcome(
+                    | Action::Change(_)
+                    | Action::Tool(_) => outcome(
                         OutcomeKind::Failed,
                         format!("`{}` is not done here", action.as_str()),
                     ),

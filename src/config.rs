@@ -36,6 +36,7 @@ mod silence;
 mod source;
 mod step;
 mod time_interval;
+mod tool;
 mod topology;
 mod verify;
 mod watch;

@@ -29,6 +29,8 @@ mod cli;
 mod clients;
 #[path = "daemon/disk_full.rs"]
 mod disk_full;
+#[path = "daemon/elsewhere.rs"]
+mod elsewhere;
 #[path = "daemon/engines.rs"]
 mod engines;
 #[path = "daemon/explain.rs"]

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -69,6 +69,13 @@ pub(super) async fn run(
         Err(error) => return not_started(name, &error),
     };
     let mut group = Group::led_by(&mut child);
+    if let (Some(text), Some(lifeline)) = (&program.bounds.stdin, &mut group.lifeline) {
+        let write = lifeline.write_all(text.as_bytes());
+        // A keeper that does not take it will not start the program, either.
+        if !matches!(tokio::time::timeout(KEEPER_GRACE, write).await, Ok(Ok(()))) {
+            tracing::warn!(program = %name, "a program did not get what it should read");
+        }
+    }
     let (mut reader, output) = read_output(&mut child);
     let mut outcome = tokio::select! {
         biased;
@@ -125,10 +132,18 @@ fn prepare(program: &Program<'_>, name: &str) -> std::io::Result<Command> {
         // Whoever becomes the program later cannot tell the daemon in words why it could not.
         find(name, &path, program.bounds.directory.as_deref())?;
         let mut command = Command::new(launch::PROGRAM);
-        let limits = &program.bounds.limits;
-        command.args(launch::arguments(program.argv, limits)).env_clear();
+        let order = launch::Order {
+            argv: program.argv.to_vec(),
+            limits: program.bounds.limits.clone(),
+            user: program.bounds.user.clone(),
+            stdin_bytes: program.bounds.stdin.as_ref().map_or(0, String::len),
+        };
+        command.args(launch::arguments(&order)).env_clear();
         command.env(launch::KEEPER_MARK, mark).stdin(Stdio::piped());
         command
+    } else if program.bounds.user.is_some() || program.bounds.stdin.is_some() {
+        let text = "`user` and `stdin` need the launcher";
+        return Err(std::io::Error::new(ErrorKind::Unsupported, text));
     } else {
         let mut command = Command::new(name);
         command.args(program.argv.iter().skip(1)).env_clear();

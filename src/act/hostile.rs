@@ -3,10 +3,13 @@
 use super::command::{self, Program};
 use super::http::{self, Call};
 use super::output::Secrets;
+use super::query;
+use super::test_server::TestServer;
+use crate::config::PrometheusServer;
 use crate::domain::effect::{EffectKey, OutcomeKind};
 use crate::domain::execution::Context;
 use crate::domain::label::Labels;
-use crate::domain::rules::Bounds;
+use crate::domain::rules::{Bounds, Tool};
 use crate::domain::template;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -117,6 +120,68 @@ async fn an_argument_stays_what_it_is() {
     assert!(!canary.exists(), "something was executed");
 }
 
+#[tokio::test]
+async fn an_argument_stays_what_it_is_on_the_other_side_of_ssh() {
+    let folder = tempfile::tempdir().unwrap();
+    let (canary, file) = (folder.path().join("canary"), folder.path().join("value"));
+    for value in corpus(&canary) {
+        std::fs::write(&file, &value).unwrap();
+        let compare = "printf %s \"$1\" | cmp -s - \"$2\"";
+        let words = ["sh", "-c", compare, "sh", "VALUE", "FILE"].map(str::to_owned).to_vec();
+        let (host, user) = ("web-1".to_owned(), String::new());
+        let tool = Tool::Ssh { host, user, port: None, argv: words };
+        let filled = |text: &String| {
+            Ok(match text.as_str() {
+                "VALUE" => value.clone(),
+                "FILE" => file.display().to_string(),
+                text => text.to_owned(),
+            })
+        };
+        let Ok(argv) = tool.argv(&filled) else {
+            assert!(value.starts_with('-') || value.contains('\0'), "{value:?}");
+            continue;
+        };
+        // The daemon on the other side gives the line to a shell.
+        let argv = ["sh", "-c", argv.last().unwrap()].map(str::to_owned);
+        let program = Program {
+            argv: &argv,
+            bounds: &Bounds::default(),
+            environment: &[],
+            secrets: &Secrets::default(),
+            keeper_mark: None,
+        };
+        let stop = CancellationToken::new();
+        let outcome = command::run(&program, Duration::from_secs(20), &stop).await;
+        assert_eq!(outcome.result, OutcomeKind::Succeeded, "{value:?}: {}", outcome.detail);
+    }
+    assert!(!canary.exists(), "something was executed");
+}
+
+#[tokio::test]
+async fn a_question_is_asked_as_it_is() {
+    let server = TestServer::start().await;
+    let settings = PrometheusServer {
+        name: "prod".to_owned(),
+        url: format!("http://{}/status/200", server.address),
+        poll_every_seconds: 30,
+        external_labels: None,
+        credentials: None,
+    };
+    let servers = [("prod".to_owned(), settings)].into();
+    let client = http::client().unwrap();
+    for value in corpus(Path::new("/tmp/canary")).into_iter().filter(|it| it.len() < 4096) {
+        let promql = format!("up{{a=\"{value}\"}}");
+        let question = query::Question { source: "prod", promql: &promql, assert: "" };
+        let stop = CancellationToken::new();
+        query::ask(&client, &servers, &question, (Duration::from_secs(20), &stop)).await;
+        let seen = server.seen().pop().unwrap();
+        assert_eq!(
+            (seen.path.as_str(), seen.query.as_str()),
+            ("/status/200/api/v1/query", promql.as_str())
+        );
+    }
+}
+
 #[test]
 fn a_request_goes_where_it_should_whatever_is_in_it() {
     let canary = Path::new("/tmp/canary");
@@ -160,7 +225,8 @@ proptest! {
     fn what_is_rendered_into_an_argument_is_that_argument(value in any::<String>()) {
         prop_assume!(!value.is_empty());
         prop_assert_eq!(render("{{ labels.x }}", &value), value.clone());
-        let order = crate::act::launch::arguments(std::slice::from_ref(&value), &crate::domain::rules::Limits::default());
+        let order = crate::act::launch::Order { argv: vec![value.clone()], ..Default::default() };
+        let order = crate::act::launch::arguments(&order);
         prop_assert_eq!(order.last(), Some(&value));
     }
 }

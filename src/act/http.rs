@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(outcome.result, OutcomeKind::Failed);
         assert!(outcome.detail.ends_with("redirects are not followed"), "{}", outcome.detail);
         let seen = server.seen();
-        let [Seen { path, headers, body }] = seen.as_slice() else { panic!("{seen:?}") };
+        let [Seen { path, headers, body, .. }] = seen.as_slice() else { panic!("{seen:?}") };
         assert_eq!((path.as_str(), body.as_str()), ("/redirect", "{}"));
         assert_eq!(headers["idempotency-key"], "EXE-9/restart/1");
         assert_eq!(headers["user-agent"], concat!("watchkeeper/", env!("CARGO_PKG_VERSION")));

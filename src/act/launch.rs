@@ -38,16 +38,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const NOT_STARTED: u8 = 126;
 
 /// What is to be started, and its bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// What it may use.
     pub limits: Limits,
+    /// As which user it runs; `None` = as the daemon.
+    pub user: Option<String>,
+    /// How many bytes of the lifeline are for it to read, the first ones.
+    pub stdin_bytes: usize,
 }
 
 /// The arguments by which this binary becomes a keeper.
-pub fn arguments(argv: &[String], limits: &Limits) -> Vec<String> {
+pub fn arguments(order: &Order) -> Vec<String> {
+    let Order { argv, limits, user, stdin_bytes } = order;
     let mut arguments: Vec<String> = vec!["launch".to_owned()];
     arguments.push(format!("--processes={}", limits.processes));
     arguments.push(format!("--files={}", limits.files));
@@ -55,6 +60,8 @@ pub fn arguments(argv: &[String], limits: &Limits) -> Vec<String> {
     arguments.extend(limits.file_bytes.map(|it| format!("--file-bytes={it}")));
     arguments.extend(limits.cpu_seconds.map(|it| format!("--cpu-seconds={it}")));
     arguments.extend(limits.new_privileges.then(|| "--new-privileges".to_owned()));
+    arguments.extend(user.as_ref().map(|it| format!("--user={it}")));
+    arguments.extend((*stdin_bytes > 0).then(|| format!("--stdin-bytes={stdin_bytes}")));
     arguments.push("--".to_owned());
     arguments.extend(argv.iter().cloned());
     arguments
@@ -102,7 +109,7 @@ fn note(text: &str) {
 /// Keeps a program: starts it, waits for it, and ends what must end.
 pub fn keep(order: &Order) -> ExitCode {
     let limits = &order.limits;
-    let mut inside = arguments(&order.argv, limits);
+    let mut inside = arguments(order);
     inside.insert(1, "--inside".to_owned());
     let family = Arc::new(Family {
         keeper: getpid(),
@@ -115,9 +122,15 @@ pub fn keep(order: &Order) -> ExitCode {
         return ExitCode::from(NOT_STARTED);
     }
     let mut command = Command::new(PROGRAM);
-    command.args(inside).env_remove(KEEPER_MARK).stdin(Stdio::null()).process_group(0);
+    let stdin = if order.stdin_bytes > 0 { Stdio::piped() } else { Stdio::null() };
+    command.args(inside).env_remove(KEEPER_MARK).stdin(stdin).process_group(0);
     let child = match command.spawn() {
-        Ok(child) => child,
+        Ok(mut child) => {
+            if let Some(stdin) = child.stdin.take() {
+                pass_on(stdin, order.stdin_bytes);
+            }
+            child
+        }
         Err(error) => {
             note(&format!("cannot start: {error}"));
             return ExitCode::from(NOT_STARTED);
@@ -127,6 +140,18 @@ pub fn keep(order: &Order) -> ExitCode {
     count(&family, limits.processes as usize);
     let status = wait_for_all(&family, Pid::from_child(&child));
     leave_as(status)
+}
+
+/// Gives the program what it is to read: the first bytes of the lifeline.
+fn pass_on(mut to: std::process::ChildStdin, bytes: usize) {
+    let mut text = Vec::new();
+    let mut first = std::io::stdin().lock().take(bytes as u64);
+    if first.read_to_end(&mut text).is_err() || text.len() < bytes {
+        // The daemon is gone, which the lifeline will tell, too.
+        return;
+    }
+    // A program need not read it.
+    std::thread::spawn(move || drop(to.write_all(&text)));
 }
 
 /// Ends everything when the daemon closes the pipe, or is gone.
@@ -216,16 +241,51 @@ pub fn become_program(order: &Order) -> ExitCode {
         note("there is no program to start");
         return ExitCode::from(NOT_STARTED);
     };
-    if let Err(error) = limit(&order.limits) {
+    let account = match order.user.as_deref().map(account).transpose() {
+        Ok(account) => account,
+        Err(error) => {
+            note(&error);
+            return ExitCode::from(NOT_STARTED);
+        }
+    };
+    let user = account.as_ref().map_or_else(|| getuid().as_raw(), |it| it.user);
+    if let Err(error) = limit(&order.limits, user) {
         note(&format!("cannot limit `{program}`: {error}"));
         return ExitCode::from(NOT_STARTED);
     }
-    let error = Command::new(program).args(arguments).exec();
+    let mut command = Command::new(program);
+    command.args(arguments);
+    if let Some(Account { name, user, group, home }) = account {
+        command.uid(user).gid(group).env("HOME", home).env("USER", &name).env("LOGNAME", name);
+    }
+    let error = command.exec();
     note(&format!("cannot start `{program}`: {error}"));
     ExitCode::from(NOT_STARTED)
 }
 
-fn limit(limits: &Limits) -> Result<(), String> {
+/// A user of this machine.
+struct Account {
+    name: String,
+    user: u32,
+    group: u32,
+    home: String,
+}
+
+/// Finds a user in the system's own list.
+fn account(name: &str) -> Result<Account, String> {
+    let list = fs::read_to_string("/etc/passwd")
+        .map_err(|error| format!("cannot read the list of users: {error}"))?;
+    let find = |line: &str| {
+        let mut fields = line.split(':');
+        let is_it = fields.next() == Some(name);
+        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        let home = fields.nth(1)?.to_owned();
+        is_it.then(|| Account { name: name.to_owned(), user, group, home })
+    };
+    list.lines().find_map(find).ok_or_else(|| format!("this machine has no user `{name}`"))
+}
+
+fn limit(limits: &Limits, user: u32) -> Result<(), String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: rustix::io::Errno| format!("{what}: {error}")
@@ -233,7 +293,7 @@ fn limit(limits: &Limits) -> Result<(), String> {
     // What the daemon inherited from whoever started it is none of the program's business.
     close_fds::set_fds_cloexec(3, &[]);
     // The system counts all that the user has, and root not at all; this holds for whom it becomes.
-    let others = family::count_of_user(getuid().as_raw()) as u64;
+    let others = family::count_of_user(user) as u64;
     let bounds = [
         (Resource::Core, Some(0), "core"),
         (Resource::Nofile, Some(u64::from(limits.files)), "files"),

@@ -14,6 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) path: String,
+    /// Its parameter `query`, decoded.
+    pub(super) query: String,
     pub(super) headers: BTreeMap<String, String>,
     pub(super) body: String,
 }
@@ -61,6 +63,12 @@ async fn hang_up() {
     panic!("hang up, as the test wants");
 }
 
+fn query_of(uri: &axum::http::Uri) -> String {
+    let url = reqwest::Url::parse(&format!("http://host{uri}")).unwrap();
+    let found = url.query_pairs().find(|(name, _)| name == "query");
+    found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
 async fn record(
     State(log): State<Log>,
     request: Request,
@@ -75,6 +83,7 @@ async fn record(
         .collect();
     log.lock().unwrap().push(Seen {
         path: parts.uri.path().to_owned(),
+        query: query_of(&parts.uri),
         headers,
         body: String::from_utf8(body.to_vec()).unwrap(),
     });

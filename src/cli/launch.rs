@@ -22,6 +22,10 @@ pub(super) struct Arguments {
     cpu_seconds: Option<u32>,
     #[arg(long)]
     new_privileges: bool,
+    #[arg(long)]
+    user: Option<String>,
+    #[arg(long, default_value_t = 0)]
+    stdin_bytes: usize,
     /// Program and arguments
     #[arg(last = true, required = true)]
     argv: Vec<String>,
@@ -40,6 +44,8 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
             cpu_seconds: arguments.cpu_seconds,
             new_privileges: arguments.new_privileges,
         },
+        user: arguments.user,
+        stdin_bytes: arguments.stdin_bytes,
     };
     if inside { launch::become_program(&order) } else { launch::keep(&order) }
 }
@@ -57,7 +63,8 @@ mod tests {
     }
 
     fn argv_of(argv: &[String]) -> Vec<String> {
-        Line::parse_from(launch::arguments(argv, &Limits::default())).arguments.argv
+        let order = Order { argv: argv.to_vec(), ..Order::default() };
+        Line::parse_from(launch::arguments(&order)).arguments.argv
     }
 
     #[test]

@@ -20,6 +20,25 @@ pub(super) fn command(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Op
     let mut fields = Fields::open_like(reader, node, "argv: [systemctl, restart, web]")?;
     let argv_node = fields.required(reader, "argv");
     let argv = argv_node.map(|it| argv(reader, it, names));
+    let bounds = bounds(reader, &mut fields, names);
+    fields.finish(reader);
+    let argv = argv?;
+    if let Some(node) = argv_node
+        && argv.first().is_some_and(|it| matches!(it.rsplit('/').next(), Some("sudo" | "doas")))
+        && !bounds.limits.new_privileges
+    {
+        reader.report_hint(
+            node.place,
+            Code::Unprivileged,
+            "this program will not become another user, unless the daemon is root",
+            "add `new_privileges: true` beside `argv`",
+        );
+    }
+    Some(Action::Command { argv, bounds: Box::new(bounds) })
+}
+
+/// Where a program runs, and what it may use.
+pub(super) fn bounds(reader: &mut Reader<'_>, fields: &mut Fields<'_>, names: &Names) -> Bounds {
     let directory = fields.optional("directory").map(|it| reader.template(it, names));
     let environment = match fields.optional("environment") {
         Some(node) => environment(reader, node, names),
@@ -32,21 +51,18 @@ pub(super) fn command(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Op
     if let Some(node) = fields.optional("new_privileges") {
         limits.new_privileges = reader.boolean(node);
     }
-    fields.finish(reader);
-    let argv = argv?;
-    if let Some(node) = argv_node
-        && argv.first().is_some_and(|it| matches!(it.rsplit('/').next(), Some("sudo" | "doas")))
-        && !limits.new_privileges
-    {
-        reader.report_hint(
-            node.place,
-            Code::Unprivileged,
-            "this program will not become another user, unless the daemon is root",
-            "add `new_privileges: true` beside `argv`",
-        );
-    }
-    let bounds = Box::new(Bounds { directory, environment, limits });
-    Some(Action::Command { argv, bounds })
+    let user = fields.optional("user").map(|node| {
+        let user = reader.filled_text(node);
+        let is_sign = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
+        if user.starts_with('-') || !user.chars().all(is_sign) {
+            let message = format!("bad name of a user: `{user}`");
+            let hint = "it is written down, not filled in";
+            reader.report_hint(node.place, Code::BadName, message, hint);
+        }
+        user
+    });
+    let stdin = fields.optional("stdin").map(|it| reader.template(it, names));
+    Bounds { directory, environment, limits, user, stdin }
 }
 
 fn environment(
@@ -93,7 +109,8 @@ fn read_limits(reader: &mut Reader<'_>, node: &Node, limits: &mut Limits) {
     fields.finish(reader);
 }
 
-fn argv(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<String> {
+/// Program and arguments.
+pub(super) fn argv(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<String> {
     let items = reader.list(node);
     let argv: Vec<String> = items.iter().map(|it| reader.template(it, names)).collect();
     match (items.first(), argv.first()) {

@@ -9,6 +9,7 @@ use super::fields::Fields;
 use super::notification::{RECEIVER, address};
 use super::reader::Reader;
 use super::runbook::values;
+use super::tool;
 use super::yaml::{Node, Value};
 use crate::domain::rules::{Action, Idempotency, Step};
 use std::collections::BTreeMap;
@@ -18,12 +19,25 @@ const STEPS_MAX: usize = 100;
 const TIMEOUT_SECONDS: u32 = 60;
 const BACKOFF_SECONDS: u32 = 1;
 /// What a step can do.
-const KINDS: [&str; 9] =
-    ["command", "http", "query", "wait", "set", "notify", "approval", "runbook", "change"];
+const KINDS: [&str; 12] = [
+    "command",
+    "http",
+    "query",
+    "wait",
+    "set",
+    "notify",
+    "approval",
+    "runbook",
+    "change",
+    "ssh",
+    "kubernetes",
+    "ansible",
+];
 /// What can be done for each of some things.
-const FOR_EACH_KINDS: [&str; 5] = ["command", "http", "query", "runbook", "change"];
+const FOR_EACH_KINDS: [&str; 8] =
+    ["command", "http", "query", "runbook", "change", "ssh", "kubernetes", "ansible"];
 /// What can look and change nothing.
-const LOOKS: [&str; 3] = ["command", "http", "query"];
+const LOOKS: [&str; 5] = ["command", "http", "query", "ssh", "kubernetes"];
 /// What a condition may name.
 const CONDITION_ROOTS: [&str; 5] = ["incident", "labels", "annotations", "parameters", "steps"];
 /// What a value that is set may name.
@@ -151,6 +165,7 @@ fn action(reader: &mut Reader<'_>, kind: &str, node: &Node, names: &Names) -> Op
         }
         "approval" => approval::approval(reader, node, names, approval::STEP_SECONDS)
             .map(|it| Action::Approval(Box::new(it))),
+        "ssh" | "kubernetes" | "ansible" => tool::tool(reader, kind, node, names),
         "runbook" => each::call(reader, node, names),
         "change" => each::change(reader, node, names),
         _ => notify_action(reader, node, names),

@@ -6,6 +6,7 @@
 mod action;
 mod approval;
 mod runbook;
+mod tool;
 
 pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
 pub use action::{Action, Bounds, ChangeNote, ForEach, Limits};
@@ -14,6 +15,7 @@ pub use runbook::{
     BlastRadius, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
     Verify,
 };
+pub use tool::{Tool, ToolRun};
 mod suppression;
 
 pub use suppression::{Inhibition, MaintenanceRule, SilenceRule};

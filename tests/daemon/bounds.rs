@@ -144,7 +144,7 @@ fn a_program_gets_what_it_may_have_and_no_more() {
     let folder = tempfile::TempDir::new().unwrap();
     let secret = folder.path().join("secret");
     fs::write(&secret, "correct horse battery").unwrap();
-    let look = "ulimit -c; ulimit -n; grep NoNewPrivs /proc/self/status; ls /proc/$$/fd | tr '\\n' ' '; pwd; env | grep -c WATCHKEEPER_KEEPER";
+    let look = "ulimit -c; ulimit -n; grep NoNewPrivs /proc/self/status; ls -m /proc/$$/fd; pwd; env | grep -c WATCHKEEPER_KEEPER";
     let look = format!(
         "argv: [sh, -c, {}], directory: '{}', limits: {{files: 77}}",
         Value::from(look),
@@ -174,7 +174,7 @@ runbooks:
     };
     let looked = scene.step_of(&scene.run("look"));
     let folder = folder.path().canonicalize().unwrap();
-    let expected = format!("0\n77\nNoNewPrivs:\t1\n0 1 2 {}\n0\n", folder.display());
+    let expected = format!("0\n77\nNoNewPrivs:\t1\n0, 1, 2\n{}\n0\n", folder.display());
     assert_eq!(looked["output_tail"], expected, "{looked}");
     let told = scene.step_of(&scene.run("tell"));
     assert_eq!(told["output_tail"], "***\n***\n", "{told}");

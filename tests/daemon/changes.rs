@@ -80,7 +80,7 @@ fn github_tells_of_a_deployment_signed_and_once() {
         "environment": "production", "version": "a10867b14bb761a232cd80139fbd4c0d33264240",
         "author": "ada", "time": "2026-11-22T10:00:00Z", "link": "https://ci.example.org/7",
         "source": "github", "received_at": done["received_at"], "updated_at": done["updated_at"],
-        "freezes": []});
+        "freezes": [], "execution": null});
     assert_eq!(*done, expected);
     daemon.metric_becomes("watchkeeper_changes_total", &[("kind", "normal")], 1.0);
     assert!(daemon.items("/api/v1/alerts").is_empty(), "a change is no alert");

@@ -280,3 +280,19 @@ fn a_dry_run_shows_and_does_nothing() {
     eventually("it ran", SOON, || (marks(&folder) == 1).then_some(()));
     assert_ne!(daemon.cli(&["runbook", "run", "no-such-runbook"]).code, 0);
 }
+
+#[test]
+fn each_run_is_a_change_and_both_know_each_other() {
+    let folder = folder();
+    let daemon = Daemon::start(&fix(&folder, "    mode: auto"));
+    open_incident(&daemon, "shop");
+    let run = execution_of(&daemon, "shop", "succeeded");
+    let listed = daemon.cli(&["change", "list", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let change = &listed["items"][0];
+    assert_eq!((&change["id"], &change["execution"]), (&run["change"], &run["id"]), "{listed}");
+    assert_eq!((&change["kind"], &change["state"]), (&json!("standard"), &json!("done")));
+    assert_eq!((&change["service"], &change["title"]), (&json!("shop"), &json!("runbook fix")));
+    let incident = &daemon.items("/api/v1/incidents")[0];
+    assert_eq!(incident["suspect_changes"], json!([]), "what was done about it did not begin it");
+}

@@ -23,11 +23,11 @@ fn the_rules_pass_their_own_tests() {
 }
 
 #[test]
-fn the_daemon_takes_them_and_has_two_runbooks() {
+fn the_daemon_takes_them_and_has_ten_runbooks() {
     let rules_folder = Some(source().join("rules"));
     let daemon = Daemon::start_with(Options { rules_folder, ..Options::default() });
     let runbooks = daemon.items("/api/v1/runbooks");
-    assert!(runbooks.len() >= 2, "{runbooks:?}");
+    assert!(runbooks.len() >= 10, "{runbooks:?}");
     for runbook in runbooks {
         assert!(!runbook["description"].as_str().unwrap().is_empty(), "{runbook}");
         let mode = runbook["mode"].as_str().unwrap();

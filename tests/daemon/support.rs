@@ -55,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) rules_folder: Option<PathBuf>,
     /// A token that the test's own requests carry.
     pub(crate) token: Option<String>,
+    /// Variables beside those of the test.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A running daemon with its folders; killed and removed at the end of the test.
@@ -121,6 +123,7 @@ impl Daemon {
         let mut command = Command::new(PROGRAM);
         command.arg("serve").args(["--listen", &self.address.to_string()]);
         command.arg("--data").arg(self.data()).arg("--rules").arg(self.rules());
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         let settings = self.folder.path().join("watchkeeper.yaml");
         if settings.exists() {
             command.arg("--config").arg(settings);

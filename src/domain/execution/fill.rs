@@ -72,19 +72,7 @@ impl Execution {
         Ok(match action {
             Action::Command { argv, bounds } => Action::Command {
                 argv: argv.iter().map(fill).collect::<Result<_, _>>()?,
-                bounds: Box::new(Bounds {
-                    directory: bounds.directory.as_ref().map(fill).transpose()?,
-                    environment: (bounds.environment.iter())
-                        .map(|(name, value)| {
-                            let value = match value {
-                                SecretText::Text(text) => SecretText::Text(fill(text)?),
-                                SecretText::File(_) | SecretText::Env(_) => value.clone(),
-                            };
-                            Ok((name.clone(), value))
-                        })
-                        .collect::<Result<_, String>>()?,
-                    limits: bounds.limits.clone(),
-                }),
+                bounds: Box::new(filled(bounds, &fill)?),
             },
             Action::Http { method, url, headers, body, expect_status } => Action::Http {
                 method: method.clone(),
@@ -107,6 +95,10 @@ impl Execution {
                 let text = fill(&approval.text)?;
                 Action::Approval(Box::new(Approval { text, ..approval.as_ref().clone() }))
             }
+            Action::Tool(run) => Action::Command {
+                argv: run.tool.argv(&fill)?,
+                bounds: Box::new(filled(&run.bounds, &fill)?),
+            },
             Action::Runbook { runbook, parameters } => Action::Runbook {
                 runbook: runbook.clone(),
                 parameters: (parameters.iter())
@@ -122,4 +114,25 @@ impl Execution {
             Action::Wait { .. } | Action::Set { .. } => action.clone(),
         })
     }
+}
+
+/// Bounds with every template filled in.
+fn filled(
+    bounds: &Bounds,
+    fill: &dyn Fn(&String) -> Result<String, String>,
+) -> Result<Bounds, String> {
+    let variable = |(name, value): (&String, &SecretText)| {
+        let value = match value {
+            SecretText::Text(text) => SecretText::Text(fill(text)?),
+            SecretText::File(_) | SecretText::Env(_) => value.clone(),
+        };
+        Ok((name.clone(), value))
+    };
+    Ok(Bounds {
+        directory: bounds.directory.as_ref().map(fill).transpose()?,
+        environment: bounds.environment.iter().map(variable).collect::<Result<_, String>>()?,
+        limits: bounds.limits.clone(),
+        user: bounds.user.clone(),
+        stdin: bounds.stdin.as_ref().map(fill).transpose()?,
+    })
 }

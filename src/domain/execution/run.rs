@@ -71,7 +71,10 @@ impl State {
             Action::Approval(approval) => {
                 return self.ask(now, id, approval.as_ref().clone(), Some(index));
             }
-            Action::Command { .. } | Action::Http { .. } | Action::Query { .. } => {
+            Action::Command { .. }
+            | Action::Http { .. }
+            | Action::Query { .. }
+            | Action::Tool(_) => {
                 return self.begin_attempt(now, id, index);
             }
         };

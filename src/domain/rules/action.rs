@@ -1,6 +1,6 @@
 //! What a step does, as it is written: programs, requests, questions, calls, and their bounds.
 
-use super::{Approval, Parameter, SecretText};
+use super::{Approval, Parameter, SecretText, ToolRun};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -67,6 +67,9 @@ pub enum Action {
     },
     /// Tells of a change.
     Change(Box<ChangeNote>),
+    /// Starts a program that does something elsewhere; it becomes a [`Self::Command`] when its texts
+    /// are filled in.
+    Tool(Box<ToolRun>),
 }
 
 /// A change as a step tells of it; templates, and all but the title may be empty.
@@ -110,6 +113,12 @@ pub struct Bounds {
     /// How much it may use.
     #[serde(default)]
     pub limits: Limits,
+    /// As which user of this machine it runs, for a daemon that is root; `None` = as the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What it reads, a template; `None` = nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
 }
 
 impl Bounds {
@@ -166,7 +175,8 @@ impl Action {
             | Self::Notify { .. }
             | Self::Approval(_)
             | Self::Runbook { .. }
-            | Self::Change(_) => None,
+            | Self::Change(_)
+            | Self::Tool(_) => None,
         }
     }
 
@@ -181,7 +191,8 @@ impl Action {
             | Self::Notify { .. }
             | Self::Approval(_)
             | Self::Runbook { .. }
-            | Self::Change(_) => None,
+            | Self::Change(_)
+            | Self::Tool(_) => None,
         }
     }
 
@@ -196,7 +207,8 @@ impl Action {
             | Self::Notify { .. }
             | Self::Approval(_)
             | Self::Runbook { .. }
-            | Self::Change(_) => None,
+            | Self::Change(_)
+            | Self::Tool(_) => None,
         }
     }
 
@@ -212,6 +224,7 @@ impl Action {
             Self::Approval(_) => "approval",
             Self::Runbook { .. } => "runbook",
             Self::Change(_) => "change",
+            Self::Tool(run) => run.tool.as_str(),
         }
     }
 }
