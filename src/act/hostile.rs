@@ -6,14 +6,21 @@ use super::output::Secrets;
 use super::query;
 use super::test_server::TestServer;
 use crate::config::PrometheusServer;
-use crate::domain::effect::{EffectKey, OutcomeKind};
+use crate::domain::State;
+use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind};
+use crate::domain::event::{Command, Event};
 use crate::domain::execution::Context;
 use crate::domain::label::Labels;
-use crate::domain::rules::{Bounds, Tool};
+use crate::domain::rules::{
+    Action, Bounds, Guards, Parameter, Receiver, RuleRef, RuleSet, Runbook, RunbookMode,
+    SecretText, Step, Tool,
+};
 use crate::domain::template;
+use jiff::Timestamp;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -218,6 +225,83 @@ fn a_request_goes_where_it_should_whatever_is_in_it() {
             Call { method: "GET", url: &url, headers: &headers, body: None, expect_status: &[] };
         assert!(http::request(&client, &allow, &call, &key).is_err(), "{value:?}");
     }
+}
+
+/// What a state orders when a step printed something: programs' arguments, and what receivers are told.
+fn after_output(output: &str) -> (Vec<String>, Option<String>) {
+    let rule = |name: &str| Arc::new(RuleRef { name: name.to_owned(), ..RuleRef::default() });
+    let command = |argv: &[&str]| Action::command(argv.iter().map(|it| (*it).to_owned()).collect());
+    let value = "{{ steps.look.output }}".to_owned();
+    let taken = Parameter { value, pattern: "(?s).*".to_owned() };
+    let (receiver, text) = ("hook".to_owned(), "{{ parameters.x }}".to_owned());
+    let steps = vec![
+        Step::new("look", command(&["look"])),
+        Step::new("take", Action::Set { values: [("x".to_owned(), taken)].into() }),
+        Step::new("tell", Action::Notify { receiver, text }),
+        Step::new("use", command(&["use", "{{ parameters.x }}"])),
+    ];
+    let runbook = Runbook {
+        rule: rule("mend"),
+        description: String::new(),
+        mode: RunbookMode::Auto,
+        approval: None,
+        triggers: Vec::new(),
+        parameters: BTreeMap::new(),
+        lock: None,
+        guards: Guards::default(),
+        steps,
+        always: Vec::new(),
+        verify: None,
+    };
+    let webhook_url = SecretText::Text("http://hook/".to_owned());
+    let receivers = vec![Receiver { rule: rule("hook"), webhook_url }];
+    let rules = RuleSet { runbooks: vec![runbook], receivers, ..RuleSet::default() };
+    let order = Command::RunRunbook {
+        runbook: "mend".to_owned(),
+        parameters: BTreeMap::new(),
+        incident: None,
+        dry_run: false,
+        emergency: false,
+    };
+    let outcome =
+        Outcome { output_tail: output.to_owned(), ..super::outcome(OutcomeKind::Succeeded, "") };
+    let key = EffectKey("EXE-1/look/1".into());
+    let (mut state, mut argv, mut told) = (State::default(), Vec::new(), None);
+    for event in [
+        Event::RulesLoaded(Arc::new(rules)),
+        Event::CommandGiven { by: "ann".to_owned(), command: order },
+        Event::EffectFinished { key, outcome },
+    ] {
+        for planned in state.apply(Timestamp::UNIX_EPOCH, &event).effects {
+            match planned.effect {
+                Effect::RunStep { action, .. } => argv = action.argv().unwrap().to_vec(),
+                Effect::Deliver { body, .. } => {
+                    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+                    told = body["text"].as_str().map(str::to_owned);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    (argv, told)
+}
+
+#[test]
+fn what_is_set_or_told_stays_what_it_is() {
+    let mut passed = 0;
+    for value in corpus(Path::new("/tmp/canary")) {
+        let (argv, told) = after_output(&value);
+        if argv == ["look"] {
+            let is_odd = value.chars().any(char::is_control) || value.len() > 1024;
+            assert!(is_odd || value.starts_with('-'), "{value:?} was refused");
+            assert_eq!(told, None);
+        } else {
+            assert_eq!(argv, ["use", value.trim_end()], "{value:?}");
+            assert_eq!(told.as_deref(), Some(value.trim_end()));
+            passed += 1;
+        }
+    }
+    assert!(passed > 150, "{passed}");
 }
 
 proptest! {

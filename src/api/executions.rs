@@ -6,6 +6,7 @@ use super::error::ApiError;
 use super::input::{Input, Params, ReasonBody, page_limit, parse_id, parse_words};
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
+use super::stream;
 use crate::config::Role;
 use crate::domain::change::ChangeId;
 use crate::domain::event::Command;
@@ -17,9 +18,13 @@ use crate::domain::rules::{Action, ApprovalRole, RunbookMode};
 use crate::store::Kind;
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use futures_util::stream::{Stream, StreamExt, unfold};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 /// The routes of this file.
 pub(super) fn operations() -> Vec<Operation> {
@@ -44,6 +49,12 @@ pub(super) fn operations() -> Vec<Operation> {
             "Shows the last part of what each step printed or answered",
             Answer::Json("ExecutionLogs"),
             logs,
+        ),
+        Operation::read(
+            "/api/v1/executions/{id}/stream",
+            "Tells of a run as it goes: `execution` with the run each time it has changed, until it is over",
+            Answer::Other("text/event-stream"),
+            follow,
         ),
         Operation::command(
             "/api/v1/executions/{id}/approve",
@@ -82,6 +93,7 @@ pub(super) struct ExecutionView {
     decided_by: Option<String>,
     question: Option<QuestionView>,
     answers: Vec<execution::Answer>,
+    checks: Vec<execution::Check>,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
@@ -129,6 +141,8 @@ struct StepView {
     method: Option<String>,
     url: Option<String>,
     promql: Option<String>,
+    note: Option<String>,
+    destination: Option<String>,
     attempts: u32,
     exit_code: Option<i32>,
     detail: String,
@@ -158,12 +172,26 @@ pub(super) fn view(execution: &Execution) -> ExecutionView {
         decided_by: named(&execution.decided_by),
         question: question(execution),
         answers: execution.answers.clone(),
+        checks: execution.checks.clone(),
         created_at: execution.created_at,
         started_at: execution.started_at,
         ended_at: execution.ended_at,
         alerts_resolved: execution.alerts_resolved,
         why: execution.why.clone(),
     }
+}
+
+/// Whom a step speaks to: `host:port` of a request, a server, a receiver.
+fn destination(action: &Action) -> Option<String> {
+    if let Action::Query { source, .. } = action {
+        return Some(source.clone());
+    }
+    if let Action::Notify { receiver, .. } = action {
+        return Some(receiver.clone());
+    }
+    let (_, url) = action.request()?;
+    let url = reqwest::Url::parse(url).ok()?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
 fn step(step: &StepRun) -> StepView {
@@ -181,6 +209,8 @@ fn step(step: &StepRun) -> StepView {
         method: request.map(|(method, _)| method.to_owned()),
         url: request.map(|(_, url)| url.to_owned()),
         promql: action.and_then(Action::promql).map(str::to_owned),
+        note: action.and_then(Action::note),
+        destination: action.and_then(destination),
         attempts: step.attempts,
         exit_code: step.exit_code,
         detail: step.detail.clone(),
@@ -250,6 +280,32 @@ async fn logs(
     let execution = load(&context, parse_id(&id)?).await?;
     let steps = execution.steps.iter().map(step).collect();
     Ok(Json(LogsView { id: execution.id, state: execution.state, steps }))
+}
+
+async fn follow(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let id = parse_id(&id)?;
+    load(&context, id).await?;
+    let revisions = stream::revisions(context.handle.changes(), context.stopping.clone());
+    let following = (Box::pin(revisions), context, String::new(), false);
+    let events = unfold(following, move |(mut revisions, context, before, is_over)| async move {
+        if is_over {
+            return None;
+        }
+        loop {
+            revisions.next().await?;
+            let execution = load(&context, id).await.ok()?;
+            let text = serde_json::to_string(&view(&execution)).ok()?;
+            if text != before {
+                let event = Event::default().event("execution").data(&text);
+                let is_over = execution.state.is_final();
+                return Some((Ok(event), (revisions, context, text, is_over)));
+            }
+        }
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(stream::HEARTBEAT)))
 }
 
 async fn give(
@@ -322,6 +378,8 @@ mod tests {
         assert_schema("Execution", &json);
         assert_schema("Question", &json["question"]);
         assert_schema("Answer", &json["answers"][0]);
+        assert_schema("GuardCheck", &json["checks"][0]);
+        assert_eq!(json["steps"][1]["destination"], "127.0.0.1:8080");
         assert_schema("Step", &json["steps"][0]);
         assert_schema("Step", &json["steps"][1]);
         assert_eq!(json["steps"][0]["argv"], serde_json::json!(["systemctl", "restart", "web"]));

@@ -1,5 +1,7 @@
 //! Runbooks over REST: what may be done, starting it, and the order to stop everything.
 
+mod record;
+
 use super::Context;
 use super::access::Caller;
 use super::error::ApiError;
@@ -47,6 +49,12 @@ pub(super) fn operations() -> Vec<Operation> {
             "Shows a runbook",
             Answer::Json("Runbook"),
             show,
+        ),
+        Operation::read(
+            "/api/v1/runbooks/{name}/record",
+            "Shows how its runs ended, and how far it should go by itself",
+            Answer::Json("RunbookRecord"),
+            record::record,
         ),
         Operation::command(
             "/api/v1/runbooks/{name}/stop",

@@ -5,7 +5,7 @@ use crate::domain::alert::{Alert, AlertState, Decision, Disposition, Grouping, R
 use crate::domain::change::{Change, ChangeId, ReceivedChange};
 use crate::domain::event::CorrelationDomain;
 use crate::domain::execution::{
-    Answer, Blocked, Context, Execution, ExecutionId, ExecutionState, Item, Part, Question,
+    Answer, Blocked, Check, Context, Execution, ExecutionId, ExecutionState, Item, Part, Question,
     StepRun, StepState,
 };
 use crate::domain::freeze::InFreeze;
@@ -325,6 +325,7 @@ pub(super) fn execution() -> Execution {
         steps: vec![step, check],
         requested_by: "ada".to_owned(),
         decided_by: "bob".to_owned(),
+        checks: vec![Check { guard: "lock".to_owned(), reason: None }],
         question: Some(Question {
             approval: Approval { people: 2, ..Approval::default() },
             step: Some(0),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// The shortest time between two events, so that a storm does not freeze a browser.
 const PAUSE: Duration = Duration::from_millis(250);
 /// After this long without an event a comment is sent, so that both sides know that they live.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The routes of this file.
 pub(super) fn operations() -> Vec<Operation> {
@@ -38,7 +38,7 @@ async fn stream(
 }
 
 /// The present revision, then each later one that there is time for, until the daemon stops.
-fn revisions(
+pub(super) fn revisions(
     changes: watch::Receiver<u64>,
     stopping: CancellationToken,
 ) -> impl Stream<Item = u64> {

@@ -1,10 +1,12 @@
 //! The commands on runbooks and their executions.
 
+mod card;
+
 use super::By;
 use super::client::{Client, Listing};
 use super::failure::Result;
-use super::incident::{time_and_age, timeline};
-use super::output::{self, Output, age, card, entries, field, section, text};
+use super::output::{self, Output, age, entries, field, text};
+use card::execution_card;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -48,6 +50,11 @@ pub enum Command {
         /// Go on until it has ended
         #[arg(long, short)]
         follow: bool,
+    },
+    /// Show how a runbook's runs ended, and how far it should go by itself
+    Promote {
+        /// Its name
+        name: String,
     },
     /// List executions
     Executions(ExecutionsArguments),
@@ -162,6 +169,10 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
         Command::Deny(it) => change(client, "deny", it.body(), &it.ids, output).await,
         Command::Abort(it) => change(client, "abort", it.body(), &it.ids, output).await,
         Command::Logs { id, follow } => logs(client, &id, follow, output).await,
+        Command::Promote { name } => {
+            let record = client.get(&["runbooks", &name, "record"], &[]).await?;
+            output::show(&record, output, card::record)
+        }
         Command::Executions(arguments) => executions(client, &arguments, output).await,
         Command::Stop { name, reason, by } => {
             let body = json!({"by": by.name(), "reason": reason});
@@ -284,7 +295,15 @@ fn argv(step: &Value) -> String {
 /// One step for people: what it did, what came of it, and what it printed.
 fn step_lines(step: &Value) -> String {
     let name = [field(step, "id"), field(step, "item")].join(" ");
-    let done = [argv(step), field(step, "method"), field(step, "url"), field(step, "execution")];
+    let done = [
+        argv(step),
+        field(step, "method"),
+        field(step, "url"),
+        field(step, "promql"),
+        field(step, "note"),
+        field(step, "execution"),
+    ];
+    let done: Vec<&str> = done.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
     let done = done.join(" ");
     let code = match field(step, "exit_code") {
         it if it.is_empty() => it,
@@ -296,13 +315,6 @@ fn step_lines(step: &Value) -> String {
         lines.extend(field(step, extra).lines().map(|it| format!("| {it}")));
     }
     lines.join("\n  ")
-}
-
-/// Who said what, when, to which step.
-fn answer_line(answer: &Value) -> String {
-    let said = if answer["yes"] == true { "yes" } else { "no" };
-    let (at, by) = (output::moment(answer, "at"), field(answer, "by"));
-    format!("{at}  {by}  {said}  {}", field(answer, "step")).trim_end().to_owned()
 }
 
 /// That no runbook starts, who said so and why.
@@ -341,44 +353,6 @@ fn execution_table(listing: &Value, now: Timestamp) -> String {
     });
     let header = ["ID", "STATE", "RUNBOOK", "INCIDENT", "AGE", "MODE", "WHY"];
     output::table(&header, rows.collect())
-}
-
-fn execution_card(execution: &Value, now: Timestamp) -> String {
-    let of = |name: &str| field(execution, name);
-    let mut out = format!("{}  {}\n\n", of("id"), of("runbook"));
-    out.push_str(&card(&[
-        ("state", of("state")),
-        ("mode", of("mode")),
-        ("incident", of("incident")),
-        ("called by", of("parent")),
-        ("change", of("change")),
-        ("parameters", of("parameters")),
-        ("asked by", of("requested_by")),
-        ("decided by", of("decided_by")),
-        ("created", time_and_age(execution, "created_at", now)),
-        ("started", time_and_age(execution, "started_at", now)),
-        ("ended", time_and_age(execution, "ended_at", now)),
-        ("blocked by", of("blocked_by")),
-        ("because", of("blocked_reason")),
-        ("why", of("why")),
-    ]));
-    let question = &execution["question"];
-    if question.is_object() {
-        let asked = [
-            format!("step        {}", field(question, "step")),
-            format!("text        {}", field(question, "text")),
-            format!("people      {} ({})", field(question, "people"), field(question, "role")),
-            format!("yes so far  {}", field(question, "yes")),
-            format!("expires     {}", output::moment(question, "expires_at")),
-        ];
-        out.push_str(&section("asks", &asked));
-    }
-    let answers: Vec<String> = entries(execution, "answers").iter().map(answer_line).collect();
-    out.push_str(&section("answers", &answers));
-    let steps: Vec<String> = entries(execution, "steps").iter().map(step_lines).collect();
-    out.push_str(&section("steps", &steps));
-    out.push_str(&section("timeline", &timeline(execution)));
-    out
 }
 
 /// Any object for people, a line for each value, lists and objects indented.

@@ -7,6 +7,7 @@ mod call;
 mod each;
 mod fill;
 mod guard;
+mod plan;
 mod record;
 mod run;
 mod start;
@@ -18,6 +19,7 @@ mod verify;
 pub(in crate::domain) use approval::Person;
 pub use approval::{Answer, Question};
 pub use call::DEPTH_MAX as CALL_DEPTH_MAX;
+pub use plan::Check;
 
 use super::change::ChangeId;
 use super::effect::EffectKey;
@@ -288,6 +290,9 @@ pub struct Execution {
     /// What people said to its questions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
+    /// What each guard says of it, of a run that is only looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its first step began.

@@ -282,6 +282,53 @@ fn a_dry_run_shows_and_does_nothing() {
 }
 
 #[test]
+fn a_dry_run_tells_of_every_guard_command_and_destination() {
+    let folder = folder();
+    let more = "      - {id: each, for_each: {in: 'a b', as: host, pattern: '[a-z]'}, command: {argv: [echo, '{{ parameters.host }}']}, undo: {command: {argv: [back, '{{ parameters.host }}']}}}
+      - {id: call, http: {url: 'http://127.0.0.1:1/x'}}
+      - {id: rest, wait: 5s, if: \"labels.env == 'prod'\"}
+    mode: auto
+";
+    let daemon = Daemon::start(&fix(&folder, more));
+    let printed = daemon.cli(&["runbook", "dry-run", "fix", "-o", "json"]);
+    let run: Value = serde_json::from_str(&printed.stdout).unwrap();
+    let steps = run["steps"].as_array().unwrap();
+    let argvs: Vec<&Value> =
+        steps.iter().map(|it| &it["argv"]).filter(|it| it.is_array()).collect();
+    for wanted in [["echo", "a"], ["echo", "b"], ["back", "a"], ["back", "b"]] {
+        assert!(argvs.contains(&&json!(wanted)), "{wanted:?}: {run}");
+    }
+    assert!(steps.iter().any(|it| it["destination"] == "127.0.0.1:1"), "{run}");
+    assert!(steps.iter().any(|it| it["detail"] == "if labels.env == 'prod'"), "{run}");
+    assert!(steps.iter().all(|it| it["state"] == "skipped"), "{run}");
+    let guards: Vec<&Value> =
+        run["checks"].as_array().unwrap().iter().map(|it| &it["guard"]).collect();
+    assert!(guards.len() >= 9 && guards.contains(&&json!("freeze")), "{run}");
+    assert_eq!(daemon.cli(&["runbook", "stop", "fix", "--reason", "no"]).code, 0);
+    let printed = daemon.cli(&["runbook", "dry-run", "fix"]);
+    assert!(printed.stdout.contains("stopped  would hold it back: "), "{}", printed.stdout);
+    assert!(printed.stdout.contains("lock  lets it go"), "{}", printed.stdout);
+    assert_eq!(marks(&folder), 0);
+}
+
+#[test]
+fn a_run_can_be_followed_and_its_record_tells_how_far_it_should_go() {
+    let folder = folder();
+    let daemon = Daemon::start(&fix(&folder, "    mode: auto"));
+    open_incident(&daemon, "shop");
+    execution_of(&daemon, "shop", "succeeded");
+    let path = "/api/v1/executions/EXE-1/stream";
+    let told = crate::http::send(daemon.address, "GET", path, &[], b"").unwrap();
+    assert!(told.body.contains("event: execution") && told.body.contains("succeeded"), "{told:?}");
+    let printed = daemon.cli(&["runbook", "promote", "fix", "-o", "json"]);
+    let record: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(record["outcomes"], json!({"succeeded": 1}), "{record}");
+    assert_eq!((&record["mode"], &record["success_percent"]), (&json!("auto"), &json!(100)));
+    let printed = daemon.cli(&["runbook", "promote", "fix"]);
+    assert!(printed.stdout.contains("mode: auto"), "{}", printed.stdout);
+}
+
+#[test]
 fn each_run_is_a_change_and_both_know_each_other() {
     let folder = folder();
     let daemon = Daemon::start(&fix(&folder, "    mode: auto"));

@@ -48,7 +48,7 @@ impl State {
 
 impl Execution {
     /// The things that a step is done for; one that does not fit its pattern means none.
-    fn list(&self, for_each: &ForEach) -> Result<Vec<String>, String> {
+    pub(super) fn list(&self, for_each: &ForEach) -> Result<Vec<String>, String> {
         let mut values = Vec::new();
         for text in &for_each.list {
             let text = template::render(text, &self.context, &self.parameters)

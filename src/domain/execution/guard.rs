@@ -3,7 +3,7 @@
 //! A guard looks at what is known, and what it cannot know holds back, too. A run that a person
 //! orders or says yes to passes those that only stand in for a person's judgement.
 
-use super::{Blocked, Execution, ExecutionId, ExecutionState};
+use super::{Blocked, Check, Execution, ExecutionId, ExecutionState};
 use crate::domain::planted::{self, Bug};
 use crate::domain::rules::Occasion;
 use crate::domain::{Count, State, later};
@@ -55,6 +55,16 @@ impl State {
             let reason = guard(self, now, execution)?;
             Some(Blocked { guard: (*name).to_owned(), reason })
         })
+    }
+
+    /// What each guard says of an execution.
+    pub(super) fn checks(&self, now: Timestamp, id: ExecutionId) -> Vec<Check> {
+        let Some(execution) = self.executions.get(&id) else { return Vec::new() };
+        let check = |(name, guard): &(&str, Guard)| Check {
+            guard: (*name).to_owned(),
+            reason: guard(self, now, execution),
+        };
+        GUARDS.iter().map(check).collect()
     }
 
     pub(super) fn block(&mut self, now: Timestamp, id: ExecutionId, blocked: Blocked) {

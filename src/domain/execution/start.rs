@@ -152,6 +152,7 @@ impl State {
             decided_by: String::new(),
             question: None,
             answers: Vec::new(),
+            checks: Vec::new(),
             created_at: now,
             started_at: None,
             ended_at: None,
@@ -187,7 +188,8 @@ impl State {
                     }
                     None => "would have run; nothing holds it back".to_owned(),
                 };
-                self.show_rendered_steps(id);
+                let checks = self.checks(now, id);
+                self.show_plan(id, checks);
                 self.end_execution(now, id, ExecutionState::WouldRun, &why);
             }
             RunbookMode::Suggest => {
@@ -264,18 +266,6 @@ impl State {
         let by = execution.runbook.rule.clone();
         let notification = self.notify_receiver(now, (receiver, &by), incident.as_ref(), text)?;
         Ok(format!("{receiver} is told ({notification})"))
-    }
-
-    /// Shows what the steps would do, where that can be known before.
-    fn show_rendered_steps(&mut self, id: ExecutionId) {
-        let Some(execution) = self.executions.get_mut(&id) else { return };
-        for index in 0..execution.steps.len() {
-            let action =
-                execution.step(index).and_then(|it| execution.rendered(index, &it.action).ok());
-            if let Some(step) = execution.steps.get_mut(index) {
-                step.action = action;
-            }
-        }
     }
 }
 

@@ -212,6 +212,27 @@ impl Action {
         }
     }
 
+    /// What it does beside starting a program, sending a request or asking a Prometheus, in a line.
+    pub fn note(&self) -> Option<String> {
+        match self {
+            Self::Wait { seconds } => Some(format!("waits {seconds} s")),
+            Self::Set { values } => {
+                let names: Vec<&str> = values.keys().map(String::as_str).collect();
+                Some(format!("sets {}", names.join(", ")))
+            }
+            Self::Notify { receiver, text } => Some(format!("tells {receiver}: {text}")),
+            Self::Approval(approval) => Some(format!("asks {}", approval.text)),
+            Self::Runbook { runbook, .. } => Some(format!("runs {runbook}")),
+            Self::Change(note) => Some(format!("tells of the change {}", note.title)),
+            Self::Tool(run) => Some(format!("runs {}", run.tool.as_str())),
+            Self::Query { source, assert, .. } if assert.is_empty() => {
+                Some(format!("asks {source}"))
+            }
+            Self::Query { source, assert, .. } => Some(format!("asks {source}: {assert}")),
+            Self::Command { .. } | Self::Http { .. } => None,
+        }
+    }
+
     /// The word for it in rules and in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {
