@@ -6,6 +6,7 @@
 pub mod access;
 pub mod alertmanager;
 mod alerts;
+mod articles;
 pub mod bodies;
 mod changes;
 mod doctor;

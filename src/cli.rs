@@ -1,6 +1,7 @@
 //! The command line: one file for each command.
 
 pub mod alert;
+pub mod article;
 pub mod change;
 pub mod check;
 pub mod client;
@@ -118,6 +119,9 @@ enum Remote {
     /// List services and hosts, show them, draw what depends on what
     #[command(alias = "services")]
     Service(Noun<service::Command>),
+    /// List, show, search and add articles
+    #[command(alias = "articles")]
+    Article(Noun<article::Command>),
     /// List problems and decide on them
     #[command(alias = "problems")]
     Problem(Noun<problem::Command>),
@@ -233,6 +237,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Heartbeat(it) => heartbeat::run(&client, it.command, it.output.output).await,
             Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
             Remote::Source(it) => source::run(&client, it.command, it.output.output).await,
+            Remote::Article(it) => article::run(&client, it.command, it.output.output).await,
             Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
             Remote::Change(it) => change::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,

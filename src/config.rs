@@ -6,6 +6,7 @@
 //! ```
 
 mod approval;
+mod article;
 mod built_in;
 mod catalog;
 mod code;
@@ -46,6 +47,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use article::read_article;
 pub use built_in::built_in_sources;
 pub use code::Code;
 pub use import::{ImportNote, Imported, import_alertmanager};
@@ -230,7 +232,8 @@ pub fn read_settings(file: Option<&Path>) -> Checked<Settings> {
     settings::collect(files, Timestamp::now())
 }
 
-/// Reads every `*.yaml` and `*.yml` below the rules folder and the models folder beside it.
+/// Reads every `*.yaml` and `*.yml` below the rules folder and the models folder beside it, and the articles
+/// in `knowledge/`.
 /// A folder that does not exist is an empty one. Built-in rules are added where the files say
 /// nothing: one correlation, one problem detection.
 pub fn read_rules(rules: &Path, models: &Path, mode: Mode) -> Checked<RuleSet> {

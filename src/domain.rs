@@ -20,6 +20,7 @@ pub mod impact;
 pub mod incident;
 mod inhibition;
 pub mod item;
+pub mod knowledge;
 pub mod label;
 pub mod maintenance;
 pub mod matcher;
@@ -56,6 +57,7 @@ use execution::{Execution, ExecutionId};
 use freeze::{Freeze, FreezeId};
 use heartbeat::Heartbeat;
 use incident::{Incident, IncidentId, TimelineEntry};
+use knowledge::{Feedback, MadeArticle};
 use label::{Beside, Fingerprint};
 use notification::{Notification, NotificationId};
 use problem::{Problem, ProblemId};
@@ -83,6 +85,10 @@ pub struct State {
     pub heartbeats: BTreeMap<Arc<str>, Heartbeat>,
     /// Freezes that people made, and for a day those that are over.
     pub freezes: BTreeMap<FreezeId, Freeze>,
+    /// Articles that people made over the API.
+    pub articles: BTreeMap<Arc<str>, MadeArticle>,
+    /// What people said of whether articles and past incidents helped.
+    pub feedback: BTreeMap<Arc<str>, Feedback>,
     /// Changes that may still change, or be the cause of something.
     pub change_log: change::ChangeLog,
     /// What was learned of alerts, by their name and severity.
@@ -215,6 +221,10 @@ pub enum ObjectKey {
     Freeze(FreezeId),
     /// A notification.
     Notification(NotificationId),
+    /// An article that somebody made.
+    Article(Arc<str>),
+    /// What people said of something.
+    Feedback(Arc<str>),
     /// A heartbeat.
     Heartbeat(Arc<str>),
     /// An account of noise.

@@ -11,6 +11,7 @@
 
 mod clock;
 mod intake;
+mod knowledge;
 mod overlay;
 mod perform;
 mod persist;
@@ -74,6 +75,8 @@ struct Shared {
     ahead_milliseconds: AtomicI64,
     /// See [`Handle::alerts_at_hand`].
     alerts_at_hand: AtomicUsize,
+    /// What readers ask of articles and past incidents.
+    library: knowledge::Library,
 }
 
 /// The only way to talk to the engine. Cheap to clone.

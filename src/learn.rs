@@ -1,24 +1,30 @@
-//! What recurs: history in, verdicts out.
+//! What recurs, what is alike, and what fits: history in, verdicts out.
 //!
 //! Of each incident it is kept what its alerts tell of the place where it began, that place, texts and
 //! labels with everything masked that differs from one time to the next; equals are one point with a
 //! weight; linfa's DBSCAN finds the dense regions; a guard splits what was only chained together; what
 //! follows in the wake of a fault is counted to it; and each group is described by what its members share.
 
+mod articles;
 mod chance;
 mod clusters;
 mod communities;
 mod features;
 mod figures;
 mod history;
+mod index;
 mod mask;
 mod points;
 mod rhythm;
+mod similar;
+mod terms;
 mod vectors;
 mod verdict;
 mod wake;
 
+pub use articles::{Articles, Feedbacks};
 pub use history::History;
+pub use similar::Past;
 
 use crate::domain::incident::IncidentId;
 use crate::domain::problem::Recurrence;

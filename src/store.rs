@@ -147,6 +147,10 @@ pub enum Kind {
     Change,
     /// Id: `FRZ-2`.
     Freeze,
+    /// An article that somebody made. Id: its name.
+    Article,
+    /// What people said of something. Id: what they spoke of.
+    Feedback,
     /// An account of noise. Id: `2026-11-23/rule/DiskFull`.
     Noise,
     /// What was learned of alerts of a name. Id: the name and the severity.

@@ -53,6 +53,8 @@ mod items;
 mod karma;
 #[path = "daemon/kill.rs"]
 mod kill;
+#[path = "daemon/knowledge.rs"]
+mod knowledge;
 #[path = "daemon/polling.rs"]
 mod polling;
 #[path = "daemon/prometheus.rs"]

@@ -1,5 +1,7 @@
 //! Incidents over REST: listing, looking, and what people do with them.
 
+mod knowledge;
+mod regrouping;
 mod view;
 
 use super::Context;
@@ -77,43 +79,9 @@ pub(super) fn operations() -> Vec<Operation> {
             reopen,
         ),
     ];
-    operations.extend(regrouping());
+    operations.extend(regrouping::operations());
+    operations.extend(knowledge::operations());
     operations
-}
-
-/// The routes that change what belongs together.
-fn regrouping() -> Vec<Operation> {
-    const ONE: Answer = Answer::Json("Incident");
-    vec![
-        Operation::command(
-            "/api/v1/incidents/{id}/merge",
-            "Moves the alerts of others into it",
-            "Merge",
-            ONE,
-            merge,
-        ),
-        Operation::command(
-            "/api/v1/incidents/{id}/link",
-            "Makes it part of a major incident",
-            "Link",
-            ONE,
-            link,
-        ),
-        Operation::command(
-            "/api/v1/incidents/{id}/unlink",
-            "Takes it away from the major incident that it is part of",
-            "By",
-            ONE,
-            unlink,
-        ),
-        Operation::command(
-            "/api/v1/incidents/{id}/split",
-            "Moves some of its alerts into a new incident, which is answered",
-            "Split",
-            ONE,
-            split,
-        ),
-    ]
 }
 
 #[derive(Default, Deserialize)]
@@ -228,7 +196,9 @@ async fn whole(context: &Context, id: IncidentId) -> Result<Json<IncidentView>, 
     let incident = load(context, id).await?;
     let timeline = timeline(context, id).await?;
     let open = context.handle.read(|state| state.members.get(&id).cloned()).await?;
-    Ok(Json(body(&incident, open, timeline, Timestamp::now())))
+    let mut shown = body(&incident, open, timeline, Timestamp::now());
+    (shown.similar, shown.articles) = knowledge::help(context, &incident).await;
+    Ok(Json(shown))
 }
 
 /// Makes the view of one incident. `open` are its members, while it is not closed.
@@ -372,71 +342,6 @@ async fn reopen(
     let by = caller.by(body.by)?;
     let command = Command::ReopenIncident { incident, reason: body.reason };
     give(&context, by, incident, command).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MergeBody {
-    by: Option<String>,
-    from: Vec<IncidentId>,
-}
-
-async fn merge(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    caller: Caller,
-    Input(body): Input<MergeBody>,
-) -> Result<Json<IncidentView>, ApiError> {
-    let into = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, into, Command::MergeIncidents { into, from: body.from }).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LinkBody {
-    by: Option<String>,
-    parent: IncidentId,
-}
-
-async fn link(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    caller: Caller,
-    Input(body): Input<LinkBody>,
-) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::LinkIncident { incident, parent: body.parent }).await
-}
-
-async fn unlink(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    caller: Caller,
-    Input(body): Input<ByBody>,
-) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::UnlinkIncident { incident }).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SplitBody {
-    by: Option<String>,
-    alerts: Vec<Fingerprint>,
-}
-
-async fn split(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    caller: Caller,
-    Input(body): Input<SplitBody>,
-) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::SplitIncident { incident, alerts: body.alerts }).await
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, changes, doctor, executions, explain, freezes, heartbeats, incidents,
-    maintenance, metrics, openapi, page, problems, reports, runbooks, services, silences, status,
-    stream,
+    Context, alerts, articles, changes, doctor, executions, explain, freezes, heartbeats,
+    incidents, maintenance, metrics, openapi, page, problems, reports, runbooks, services,
+    silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -102,6 +102,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(freezes::operations());
     operations.extend(heartbeats::operations());
     operations.extend(problems::operations());
+    operations.extend(articles::operations());
     operations.extend(changes::operations());
     operations.extend(runbooks::operations());
     operations.extend(services::operations());

@@ -1,5 +1,7 @@
 //! The commands on incidents: list, show, acknowledge, assign, note, resolve, merge, split.
 
+mod similar;
+
 use super::By;
 use super::client::{Client, Listing};
 use super::failure::Result;
@@ -18,6 +20,17 @@ pub enum Command {
         #[arg(value_parser = super::parse_incident)]
         id: String,
     },
+    /// List past incidents like it, with what helped
+    Similar {
+        /// For example INC-42
+        #[arg(value_parser = super::parse_incident)]
+        id: String,
+        /// The most to list
+        #[arg(long, default_value_t = 10, value_parser = super::parse_limit)]
+        limit: usize,
+    },
+    /// Say whether what was done about a past incident helped with another
+    Rate(super::article::Rate),
     /// Say that somebody looks after them
     Ack {
         /// For example INC-42
@@ -148,6 +161,8 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
     let (ids, verb, body) = match command {
         Command::List(arguments) => return list(client, &arguments, output).await,
         Command::Show { id } => return show(client, &id, output).await,
+        Command::Similar { id, limit } => return similar::list(client, &id, limit, output).await,
+        Command::Rate(rate) => return similar::rate(client, &rate, output).await,
         Command::Ack { ids, by } => (ids, "ack", json!({"by": by.name()})),
         Command::Assign { id, owner, by } => {
             (vec![id], "assign", json!({"by": by.name(), "owner": owner}))
@@ -298,6 +313,7 @@ fn incident_card(incident: &Value, now: Timestamp) -> String {
         .collect();
     out.push_str(&section("service level", &clocks));
     out.push_str(&section("may suffer", &impacted(&incident["impacted"])));
+    out.push_str(&section("what may help", &similar::help(incident)));
     out.push_str(&section("alerts", &alerts(incident)));
     out.push_str(&section("timeline", &timeline(incident)));
     out

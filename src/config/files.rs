@@ -23,13 +23,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Reads every YAML file below a folder. A folder that does not exist is an empty one.
+    /// Reads every YAML file below a folder, and the articles below its `knowledge/`. A folder that does
+    /// not exist is an empty one.
     pub(super) fn add_folder(&mut self, folder: &Path) {
         let mut paths = Vec::new();
         let mut seen = BTreeSet::new();
         if folder.exists() {
             self.walk(folder, 0, &mut seen, &mut paths);
         }
+        paths.retain(|it| is_yaml(it) || is_article(it.strip_prefix(folder).unwrap_or(it)));
         paths.sort();
         for path in paths.iter().take(FILES_MAX) {
             let relative = path.strip_prefix(folder).unwrap_or(path);
@@ -49,6 +51,7 @@ impl Files {
         // Nearly at the greatest depth, so that only the folders right below are looked into.
         let folder = folder.unwrap_or(Path::new("."));
         self.walk(folder, DEPTH_MAX - 1, &mut BTreeSet::new(), &mut paths);
+        paths.retain(|it| is_yaml(it));
         paths.sort();
         for path in paths.iter().take(NEIGHBOURS_MAX) {
             self.add_file(path, path);
@@ -67,7 +70,7 @@ impl Files {
         }
     }
 
-    /// Collects the YAML files below a folder. Names that begin with a dot are left out: editors'
+    /// Collects the YAML and Markdown files below a folder. Names that begin with a dot are left out: editors'
     /// temporary files, and the `..data` folders behind a ConfigMap's links.
     fn walk(
         &mut self,
@@ -96,7 +99,7 @@ impl Files {
             }
             if path.is_dir() {
                 self.walk(&path, depth + 1, seen, paths);
-            } else if is_yaml(&path) {
+            } else if is_yaml(&path) || is_markdown(&path) {
                 paths.push(path);
             }
         }
@@ -136,6 +139,17 @@ pub(super) fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|it| it == "yaml" || it == "yml")
 }
 
+fn is_markdown(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "md")
+}
+
+/// Whether a file, by its path within the rules folder, is an article.
+fn is_article(path: &Path) -> bool {
+    let is_below = path.components().next().is_some_and(|it| it.as_os_str() == "knowledge");
+    let tells_of_others = path.file_name().is_some_and(|it| it == "README.md");
+    is_below && is_markdown(path) && !tells_of_others
+}
+
 /// A path as people would type it.
 fn shown(path: &Path) -> String {
     path.strip_prefix("./").unwrap_or(path).display().to_string()
@@ -160,10 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_yaml_file_is_found_and_nothing_else() {
+    fn every_yaml_file_and_article_is_found_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("rules");
         std::fs::create_dir_all(root.join("sub/..2026")).unwrap();
+        std::fs::create_dir_all(root.join("knowledge/db")).unwrap();
+        for name in ["knowledge/db/disk.md", "knowledge/README.md", "knowledge/n.txt"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
         for name in ["b.yaml", "a.yml", "sub/c.yaml", ".x.yaml", "n.md", "sub/..2026/d.yaml"] {
             std::fs::write(root.join(name), name).unwrap();
         }
@@ -172,11 +190,13 @@ mod tests {
         let mut files = Files::default();
         files.add_folder(&root);
         let names: Vec<_> = files.sources.iter().map(|it| it.relative.as_str()).collect();
-        assert_eq!(names, ["rules/a.yml", "rules/b.yaml", "rules/sub/c.yaml"]);
+        let expected =
+            ["rules/a.yml", "rules/b.yaml", "rules/knowledge/db/disk.md", "rules/sub/c.yaml"];
+        assert_eq!(names, expected);
         assert_eq!(files.findings.len(), 1);
         assert_eq!(files.findings[0].code, "WK0101");
         files.add_folder(&folder.path().join("nothing"));
-        assert_eq!(files.sources.len(), 3);
+        assert_eq!(files.sources.len(), 4);
     }
 
     #[test]

@@ -187,27 +187,29 @@ impl<'a> Reader<'a> {
         if !matches!(&node.value, Value::Scalar { .. }) || node.is_null() {
             return self.rule_ref(name, place);
         }
-        if !is_name(&name) {
+        self.take_name(kind, &name, node.place);
+        self.rule_ref(name, place)
+    }
+
+    /// Takes a name that nothing else of its kind may bear; what bears it stands at the same place.
+    pub(super) fn take_name(&mut self, kind: &'static str, name: &str, at: Place) -> Arc<RuleRef> {
+        if !is_name(name) {
             self.report_hint(
-                node.place,
+                at,
                 Code::BadName,
                 format!("bad {kind} name: `{name}`"),
                 "a name has 1 to 100 characters, no `/`, no blank at its ends, no line break",
             );
         }
-        if let Some((source, first)) = self.position_of(kind, &name) {
+        if let Some((source, first)) = self.position_of(kind, name) {
             let file = self.sources.get(source).map_or("", |it| it.name.as_str());
             let hint = format!("the other one is at {file}:{}:{}", first.line, first.column);
-            self.report_hint(
-                node.place,
-                Code::DuplicateName,
-                format!("a {kind} of this name is there already: `{name}`"),
-                hint,
-            );
+            let message = format!("a {kind} of this name is there already: `{name}`");
+            self.report_hint(at, Code::DuplicateName, message, hint);
         } else {
-            self.names.insert((kind, name.clone()), (self.current, node.place));
+            self.note_name(kind, name, at);
         }
-        self.rule_ref(name, place)
+        self.rule_ref(name.to_owned(), at)
     }
 
     /// A text: any single value, as it is written.

@@ -8,7 +8,7 @@ use super::reader::{Reader, Source};
 use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
-    Checked, catalog, correlation, detection, freeze, heartbeat, inhibition, maintenance,
+    Checked, article, catalog, correlation, detection, freeze, heartbeat, inhibition, maintenance,
     notification, runbook, service_level, silence, source, step, time_interval, topology,
 };
 use crate::domain::rules::{Mode, RuleSet};
@@ -95,8 +95,11 @@ pub(super) fn collect(files: Files, surroundings: &Surroundings<'_>) -> Checked<
     Checked::new(collected, findings, count)
 }
 
-/// Reads all documents of a file.
+/// Reads all documents of a file, or the one article.
 pub(super) fn read_source(reader: &mut Reader<'_>, text: &str, collected: &mut Collected) {
+    if reader.sources.get(reader.current).is_some_and(|it| article::is_article(&it.name)) {
+        return article::read(reader, text, &mut collected.rules.articles);
+    }
     let (documents, errors) = parse(text);
     for document in &documents {
         read_document(reader, document, collected);

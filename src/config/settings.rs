@@ -1,5 +1,6 @@
 //! `watchkeeper.yaml`: the daemon's own settings.
 
+use super::article::is_article;
 use super::code::Code;
 use super::fields::Fields;
 use super::files::Files;
@@ -239,6 +240,9 @@ fn http_allow(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
 /// Whether a file holds settings rather than rules: by its name, or by its keys.
 pub(super) fn is_settings(source: &Source) -> bool {
     let by_name = Path::new(&source.name).file_name().is_some_and(|it| it == SETTINGS_FILE);
+    if is_article(&source.name) {
+        return false;
+    }
     let (documents, _) = parse(&source.text);
     let has = |keys: &[&str]| {
         documents.iter().any(|it| match &it.value {

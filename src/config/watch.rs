@@ -32,8 +32,8 @@ impl Drop for Watcher {
     }
 }
 
-/// Watches folders, which need not exist yet, and sends once for each change of the YAML files
-/// below them. A signal that waits already is enough, so a channel with room for one will do.
+/// Watches folders, which need not exist yet, and sends once for each change of the files
+/// below them that are read. A signal that waits already is enough, so a channel with room for one will do.
 /// Must be called within a tokio runtime.
 pub fn watch(folders: Vec<PathBuf>, changed: mpsc::Sender<()>) -> Result<Watcher, Error> {
     watch_every(folders, changed, POLL)

@@ -81,6 +81,11 @@ impl State {
                 self.declare_known_error(now, by, *problem, &known)
             }
             Command::PlanFix { problem, change } => self.plan_fix(now, by, *problem, *change),
+            Command::SetArticle { article } => self.set_article(now, by, article),
+            Command::RemoveArticle { article } => self.remove_article(now, article),
+            Command::RateKnowledge { subject, incident, helped } => {
+                self.rate_knowledge(now, by, subject, (*incident, *helped))
+            }
             Command::LinkProblem { problem, incident } => {
                 self.link_problem(now, by, *problem, *incident)
             }

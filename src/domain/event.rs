@@ -5,6 +5,7 @@ use super::execution::ExecutionId;
 use super::freeze::FreezeTerms;
 use super::heartbeat::HeartbeatPing;
 use super::incident::IncidentId;
+use super::knowledge::Article;
 use super::label::{Fingerprint, Labels};
 use super::matcher::Matchers;
 use super::noise::Page;
@@ -423,6 +424,25 @@ pub enum Command {
         problem: ProblemId,
         /// The change.
         change: ChangeId,
+    },
+    /// Makes an article, or writes it anew.
+    SetArticle {
+        /// What it says.
+        article: Box<Article>,
+    },
+    /// Removes an article that somebody made.
+    RemoveArticle {
+        /// Its name.
+        article: String,
+    },
+    /// Says whether something helped.
+    RateKnowledge {
+        /// The name of an article, or the number of a past incident.
+        subject: String,
+        /// The incident for which it was tried.
+        incident: Option<IncidentId>,
+        /// Whether it did.
+        helped: bool,
     },
     /// Adds an incident to a problem.
     LinkProblem {

@@ -8,6 +8,7 @@ use super::execution::Execution;
 use super::freeze::Freeze;
 use super::heartbeat::Heartbeat;
 use super::incident::Incident;
+use super::knowledge::{Feedback, MadeArticle};
 use super::noise;
 use super::notification::Notification;
 use super::planted::{self, Bug};
@@ -39,6 +40,10 @@ pub enum Stored {
     Change(Box<Change>),
     /// A freeze.
     Freeze(Box<Freeze>),
+    /// An article that somebody made.
+    Article(Box<MadeArticle>),
+    /// What people said of something.
+    Feedback(Box<Feedback>),
     /// A notification.
     Notification(Box<Notification>),
     /// A heartbeat.
@@ -88,6 +93,10 @@ impl State {
             Stored::Silence(it) => drop(self.silences.insert(it.id.clone(), *it)),
             Stored::Change(it) => self.change_log.put(*it),
             Stored::Freeze(it) => drop(self.freezes.insert(it.id, *it)),
+            Stored::Article(it) => {
+                self.articles.insert(it.article.rule.name.as_str().into(), *it);
+            }
+            Stored::Feedback(it) => drop(self.feedback.insert(it.subject.clone(), *it)),
             Stored::Notification(it) => drop(self.notifications.insert(it.id, *it)),
             Stored::Heartbeat(it) => drop(self.heartbeats.insert(it.name.clone(), *it)),
             Stored::Noise(it) => self.noise.put(*it),

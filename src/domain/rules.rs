@@ -25,6 +25,7 @@ use super::flapping::FlappingRule;
 use super::freeze::FreezeRule;
 use super::heartbeat::HeartbeatRule;
 use super::item::{Catalog, Topology};
+use super::knowledge::Article;
 use super::matcher::Matchers;
 use super::service_level::TargetKind;
 use super::source::Source;
@@ -114,6 +115,9 @@ pub struct RuleSet {
     /// What must be heard from again and again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heartbeats: Vec<HeartbeatRule>,
+    /// What people know, written in files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub articles: Vec<Arc<Article>>,
     /// What alerts can speak of.
     #[serde(default, skip_serializing_if = "Catalog::is_empty")]
     pub catalog: Arc<Catalog>,

@@ -117,7 +117,9 @@ impl State {
             ObjectKey::Change(id) => Some(TimerKey::Change(*id)),
             ObjectKey::Freeze(id) => Some(TimerKey::Freeze(*id)),
             ObjectKey::Problem(id) => Some(TimerKey::Problem(*id)),
-            ObjectKey::Alert(_)
+            ObjectKey::Article(_)
+            | ObjectKey::Feedback(_)
+            | ObjectKey::Alert(_)
             | ObjectKey::Noise(_)
             | ObjectKey::Experience(_)
             | ObjectKey::LearnedPlace(_)

@@ -50,6 +50,8 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
             state.heartbeats.keys().map(|it| ObjectKey::Heartbeat(it.clone())).collect()
         }
         Kind::Change => state.change_log.open.keys().map(|it| ObjectKey::Change(*it)).collect(),
+        Kind::Article => state.articles.keys().map(|it| ObjectKey::Article(it.clone())).collect(),
+        Kind::Feedback => state.feedback.keys().map(|it| ObjectKey::Feedback(it.clone())).collect(),
         Kind::Freeze => state.freezes.keys().map(|it| ObjectKey::Freeze(*it)).collect(),
         Kind::Noise => state.noise.keys().into_iter().map(ObjectKey::Noise).collect(),
         Kind::Experience => {

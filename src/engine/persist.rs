@@ -44,6 +44,7 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
     written.puts.extend(changes.objects.iter().filter_map(|it| open_object(state, it)));
     // What is forgotten leaves no trace; everything else is closed.
     let is_forgotten = |it: &&ObjectKey| match it {
+        ObjectKey::Article(name) => !state.articles.contains_key(name),
         ObjectKey::Experience(name) => !state.experiences.contains_key(name),
         ObjectKey::LearnedPlace(key) => state.learned.get(key).is_none(),
         _ => false,
@@ -70,6 +71,8 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Notification(it) => (Kind::Notification, it.to_string()),
         ObjectKey::Heartbeat(it) => (Kind::Heartbeat, it.to_string()),
         ObjectKey::Change(it) => (Kind::Change, it.to_string()),
+        ObjectKey::Article(it) => (Kind::Article, it.to_string()),
+        ObjectKey::Feedback(it) => (Kind::Feedback, it.to_string()),
         ObjectKey::Freeze(it) => (Kind::Freeze, it.to_string()),
         ObjectKey::Noise(it) => (Kind::Noise, it.to_string()),
         ObjectKey::Experience(it) => (Kind::Experience, it.to_string()),
@@ -91,6 +94,8 @@ pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
         ObjectKey::Notification(it) => state.notifications.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Heartbeat(it) => state.heartbeats.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Change(it) => state.change_log.open.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Article(it) => state.articles.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Feedback(it) => state.feedback.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Freeze(it) => state.freezes.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Noise(it) => state.noise.get(it).map(|it| object(kind, id, &it)),
         ObjectKey::Experience(it) => state.experiences.get(it).map(|it| object(kind, id, it)),
@@ -154,6 +159,8 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
             Kind::Notification => stored.push(Stored::Notification(parse(object)?)),
             Kind::Heartbeat => stored.push(Stored::Heartbeat(parse(object)?)),
             Kind::Change => stored.push(Stored::Change(parse(object)?)),
+            Kind::Article => stored.push(Stored::Article(parse(object)?)),
+            Kind::Feedback => stored.push(Stored::Feedback(parse(object)?)),
             Kind::Freeze => stored.push(Stored::Freeze(parse(object)?)),
             Kind::Noise => stored.push(Stored::Noise(parse(object)?)),
             Kind::Experience => stored.push(Stored::Experience(parse(object)?)),

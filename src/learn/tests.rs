@@ -41,7 +41,7 @@ fn found_in(
     recurrences(detection, &history, now)
 }
 
-fn incident(id: u64, at: i64, title: &str, labels: &[(&str, &str)]) -> Incident {
+pub(super) fn incident(id: u64, at: i64, title: &str, labels: &[(&str, &str)]) -> Incident {
     let labels = Labels::from_pairs(labels.iter().copied());
     let opened_at = Timestamp::from_second(START + at).unwrap();
     Incident {

@@ -8,7 +8,7 @@ use watchkeeper::store::{Kind, Object, Options, Scope, Store, redb};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 17] = [
     Kind::AlertPage,
     Kind::Alert,
     Kind::Incident,
@@ -19,6 +19,8 @@ const KINDS: [Kind; 15] = [
     Kind::Heartbeat,
     Kind::Change,
     Kind::Freeze,
+    Kind::Article,
+    Kind::Feedback,
     Kind::Noise,
     Kind::Experience,
     Kind::LearnedPlace,

@@ -61,6 +61,8 @@ fn check_counts(state: &State, disk: &Contents) -> Verdict {
         (Kind::Notification, state.notifications.len()),
         (Kind::Heartbeat, state.heartbeats.len()),
         (Kind::Change, state.change_log.open.len()),
+        (Kind::Article, state.articles.len()),
+        (Kind::Feedback, state.feedback.len()),
         (Kind::Freeze, state.freezes.len()),
         (Kind::Noise, state.noise.keys().len()),
         (Kind::Experience, state.experiences.len()),

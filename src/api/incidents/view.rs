@@ -1,5 +1,6 @@
 //! How REST shows an incident.
 
+use super::knowledge::{FittingArticle, SimilarIncident};
 use crate::domain::cause::{RootCause, SuspectChange};
 use crate::domain::execution::ExecutionId;
 use crate::domain::impact::Impacted;
@@ -39,9 +40,9 @@ pub(crate) struct IncidentView {
     root_causes: Vec<RootCause>,
     suspect_changes: Vec<SuspectChange>,
     impacted: Option<Box<Impacted>>,
-    // Always empty until articles are known to us.
-    similar: [(); 0],
-    articles: [(); 0],
+    /// Both are looked for where one incident is shown.
+    pub(super) similar: Vec<SimilarIncident>,
+    pub(super) articles: Vec<FittingArticle>,
     problem: Option<ProblemId>,
     executions: Vec<ExecutionId>,
     sla: Vec<ClockView>,
@@ -110,8 +111,8 @@ pub(super) fn view(
         root_causes: incident.root_causes.clone(),
         suspect_changes: incident.suspect_changes.clone(),
         impacted: incident.impacted.clone(),
-        similar: [],
-        articles: [],
+        similar: Vec::new(),
+        articles: Vec::new(),
         problem: incident.problem,
         executions: incident.executions.clone(),
         sla: incident.sla.iter().map(|it| clock(it, now)).collect(),

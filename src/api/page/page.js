@@ -186,6 +186,33 @@ function clocks(incident) {
   return parts;
 }
 
+// What may help with an incident: looked for when somebody opens it.
+function help(incident) {
+  const it = element("details", "help", element("summary", "", "what may help"));
+  it.addEventListener("toggle", async () => {
+    if (!it.open || it.dataset.read) return;
+    it.dataset.read = "yes";
+    try {
+      const whole = await call("/api/v1/incidents/" + incident.id);
+      const lines = whole.articles.map((one) =>
+        element("li", "", "read ", link(one.title, "articles", one.id), ": " + one.why.join("; ")));
+      lines.push(...whole.similar.map((one) => {
+        const done = one.resolved_by ? [one.resolved_by + ": " + one.resolution] : [];
+        done.push(...one.notes, ...one.runs.map((run) => run.runbook + " " + run.state));
+        if (one.problem && one.problem.workaround) done.push(one.problem.id + ": " + one.problem.workaround);
+        const what = done.length ? ", what was done: " + done.join("; ") : "";
+        return element("li", "", "like ", link(one.id, "incidents", one.id), " " + one.title + what
+          + " (" + one.why.join("; ") + ")");
+      }));
+      it.append(lines.length ? element("ul", "", ...lines) : element("p", "", "nothing is known yet"));
+    } catch (error) {
+      delete it.dataset.read;
+      say("Cannot look for help: " + error.message);
+    }
+  });
+  return it;
+}
+
 function row(incident) {
   const tr = element("tr", incident.priority);
   const cell = (name, className, ...children) => {
@@ -206,7 +233,8 @@ function row(incident) {
       incident.executions.length
         ? element("span", "", "runs ", ...incident.executions.map((id) => [link(id, "executions", id), " "]).flat())
         : null,
-      link("why?", "explain", incident.id)));
+      link("why?", "explain", incident.id)),
+    help(incident));
   cell("State", "state " + incident.state, incident.state);
   cell("Open for", "", moment(incident.opened_at));
   cell("Alerts", "number", incident.firing_count === incident.alert_count
