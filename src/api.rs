@@ -11,6 +11,7 @@ pub mod bodies;
 mod changes;
 mod doctor;
 mod doors;
+mod drafts;
 pub mod error;
 mod executions;
 mod explain;

@@ -3,7 +3,7 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, articles, changes, doctor, executions, explain, freezes, heartbeats,
+    Context, alerts, articles, changes, doctor, drafts, executions, explain, freezes, heartbeats,
     incidents, maintenance, metrics, openapi, page, problems, reports, runbooks, services,
     silences, status, stream,
 };
@@ -109,6 +109,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(executions::operations());
     operations.extend(explain::operations());
     operations.extend(reports::operations());
+    operations.extend(drafts::operations());
     operations.extend(stream::operations());
     operations.extend(status::operations());
     operations.extend(doctor::operations());

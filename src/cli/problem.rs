@@ -1,4 +1,4 @@
-//! The commands on problems: list, show, detect, accept, reject, link, close.
+//! The commands on problems: list, show, detect, accept, reject, link, close, and drafts of articles.
 
 mod file;
 
@@ -103,6 +103,12 @@ pub enum Command {
         #[command(flatten)]
         by: By,
     },
+    /// Draft an article from a problem: Markdown, for a file below `rules/knowledge` or `article add`
+    Article {
+        /// For example PRB-7
+        #[arg(value_parser = super::parse_problem)]
+        id: String,
+    },
     /// Say that the causes are gone
     Close {
         /// For example PRB-7
@@ -120,6 +126,10 @@ pub enum Command {
 /// Does it.
 pub async fn run(client: &Client, command: Command, output: Output) -> Result<()> {
     let (ids, verb, body) = match command {
+        Command::Article { id } => {
+            let draft = client.get(&["problems", &id, "article"], &[]).await?;
+            return output::show(&draft, output, |it, _| field(it, "markdown"));
+        }
         Command::List { state, all, limit } => {
             let query = [("state", states(&state, all))];
             let listing = Listing { path: &["problems"], query: &query, limit };

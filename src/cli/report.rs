@@ -1,4 +1,4 @@
-//! The command `report`: what made noise, as text, Markdown, HTML, CSV, JSON or YAML.
+//! The command `report`: what made noise, and drafts of post-mortems, as text, Markdown, HTML, CSV, JSON or YAML.
 
 use super::client::Client;
 use super::failure::Result;
@@ -31,6 +31,12 @@ enum Command {
         /// How many rules are shown at most, but in csv, json and yaml
         #[arg(long, default_value_t = 20)]
         limit: usize,
+    },
+    /// Draft a post-mortem of an incident, from its timeline
+    Postmortem {
+        /// For example INC-42
+        #[arg(value_parser = super::parse_incident)]
+        incident: String,
     },
 }
 
@@ -70,16 +76,42 @@ fn parse_since(text: &str) -> std::result::Result<Since, String> {
 
 /// Does it.
 pub async fn run(client: &Client, arguments: &Arguments) -> Result<()> {
-    let Command::Noise { since, until, limit } = &arguments.command;
+    match &arguments.command {
+        Command::Noise { since, until, limit } => {
+            noise(client, (*since, *until), *limit, arguments.output).await
+        }
+        Command::Postmortem { incident } => postmortem(client, incident, arguments.output).await,
+    }
+}
+
+/// Prints the draft of a post-mortem: Markdown unless told otherwise.
+async fn postmortem(client: &Client, incident: &str, form: Form) -> Result<()> {
+    let draft = client.get(&["incidents", incident, "postmortem"], &[]).await?;
+    match form {
+        Form::Table | Form::Markdown => output::print(&field(&draft, "markdown")),
+        Form::Json => output::show(&draft, output::Output::Json, |_, _| String::new()),
+        Form::Yaml => output::show(&draft, output::Output::Yaml, |_, _| String::new()),
+        Form::Html | Form::Csv => Err(super::failure::Failure::Usage(
+            "a post-mortem is Markdown; `-o json` and `-o yaml` hold the same".to_owned(),
+        )),
+    }
+}
+
+async fn noise(
+    client: &Client,
+    (since, until): (Since, Option<Timestamp>),
+    limit: usize,
+    form: Form,
+) -> Result<()> {
     let end = until.unwrap_or_else(Timestamp::now);
     let since = match since {
-        Since::Time(time) => *time,
-        Since::Ago(duration) => end.checked_sub(*duration).unwrap_or(Timestamp::MIN),
+        Since::Time(time) => time,
+        Since::Ago(duration) => end.checked_sub(duration).unwrap_or(Timestamp::MIN),
     };
     let query = [("since", since.to_string()), ("until", end.to_string())];
     let report = client.get(&["reports", "noise"], &query).await?;
-    let sections = || sections(&report, *limit);
-    match arguments.output {
+    let sections = || sections(&report, limit);
+    match form {
         Form::Table => output::print(&table(&sections())),
         Form::Markdown => output::print(&markdown(&sections())),
         Form::Html => output::print(&html(&sections())),

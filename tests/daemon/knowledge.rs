@@ -146,3 +146,36 @@ fn past_incidents_are_told_with_what_helped() {
     let refused = daemon.cli(&["incident", "rate", "INC-99", "--no-use", "--by", "ann"]);
     assert!(refused.code == 1 && refused.stderr.contains("there is no `INC-99`"), "{refused:?}");
 }
+
+#[test]
+fn a_post_mortem_and_an_article_are_drafted_from_what_is_known() {
+    let daemon = Daemon::start(&format!(
+        "{AT_ONCE}problem_detection: [{{name: d, schedule: {{cron: '0 3 1 1 *'}}, min_incidents: 3}}]\n"
+    ));
+    for id in 1..=3 {
+        let labels = [("alertname", "QueueFull"), ("service", "shop")];
+        past(&daemon, &format!("INC-{id}"), &labels, "restarted the <consumer>");
+    }
+    let printed = daemon.cli(&["report", "postmortem", "INC-3"]);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    for part in [
+        "# Post-mortem: INC-3, QueueFull of shop",
+        "| resolved |",
+        "ann, resolved: restarted the \\<consumer\\>",
+        "_To fill in:_",
+    ] {
+        assert!(printed.stdout.contains(part), "{part} in {}", printed.stdout);
+    }
+    assert_eq!(daemon.cli(&["report", "postmortem", "INC-9"]).code, 1);
+    assert_eq!(daemon.cli(&["problem", "detect", "--by", "ann"]).code, 0);
+    let problem = daemon.items("/api/v1/problems").remove(0);
+    let id = problem["id"].as_str().unwrap();
+    let draft = daemon.cli(&["problem", "article", id]).stdout;
+    assert!(draft.contains("alerts: [\"QueueFull\"]"), "{draft}");
+    let file = daemon.rules().join("queue.md");
+    fs::write(&file, &draft).unwrap();
+    let added = daemon.cli(&["article", "add", file.to_str().unwrap(), "--by", "ann"]);
+    assert_eq!(added.code, 0, "{added:?}");
+    daemon.deliver(&[firing(&[("alertname", "QueueFull"), ("service", "shop")])]);
+    assert_eq!(offered(&daemon, "INC-4"), ["queue"]);
+}
