@@ -9,7 +9,7 @@ use crate::domain::State as Domain;
 use crate::domain::alert::{Alert, Disposition};
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::later;
-use crate::domain::noise::{Day, RuleAccount, Summary};
+use crate::domain::noise::{Advice, Change, Day, RuleAccount, Summary};
 use crate::domain::problem::{Problem, ProblemId, ProblemState};
 use crate::domain::rules::{Mode, Occasion};
 use crate::store::{Kind, Scope};
@@ -123,6 +123,20 @@ struct RuleView {
     pages_heard: u64,
     pages_sent: u64,
     pages_would_send: u64,
+    behind: Option<Behind>,
+    advice: Vec<AdviceView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Behind {
+    rule: String,
+    count: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct AdviceView {
+    change: Change,
+    why: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -265,8 +279,12 @@ fn view(summary: Summary, (from, end): (Day, Day), mode: Mode) -> NoiseReport {
 }
 
 fn rule((rule, it): (Arc<str>, RuleAccount)) -> RuleView {
+    let advice = it.advice().into_iter();
+    let behind = it.most_behind().map(|(rule, count)| Behind { rule: rule.to_owned(), count });
     RuleView {
         rule,
+        behind,
+        advice: advice.map(|Advice { change, why }| AdviceView { change, why }).collect(),
         fired: it.fired,
         silenced: it.became(Disposition::Silenced),
         inhibited: it.became(Disposition::Inhibited),
@@ -368,6 +386,8 @@ mod tests {
         ] {
             assert_schema(schema, &json[list][0]);
         }
+        assert_schema("NoiseBehind", &json!({"rule": "DbDown", "count": 3}));
+        assert_schema("NoiseAdvice", &json!({"change": Change::Merge, "why": ""}));
         assert_eq!(json["pages_heard"], 1);
         assert_eq!(json["rules"][0]["pages_heard"], 1);
         let new =

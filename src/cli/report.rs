@@ -145,6 +145,7 @@ const RULES: [&str; 12] = [
     "MEDIAN",
     "RULE",
 ];
+const ADVICE: [&str; 3] = ["RULE", "CHANGE", "WHY"];
 const ALERTS: [&str; 2] = ["FIRED", "ALERT"];
 const PROBLEMS: [&str; 4] = ["ID", "STATE", "INCIDENTS", "TITLE"];
 
@@ -171,6 +172,13 @@ fn sections(report: &Value, limit: usize) -> Vec<Section> {
     let problems = fields("problems", &["id", "state", "incidents", "title"]);
     let rules: Vec<Vec<String>> =
         entries(report, "rules").iter().take(limit).map(rule_row).collect();
+    let advice = entries(report, "rules").iter().flat_map(|rule| {
+        let of = |it: &Value| {
+            vec![field(rule, "rule"), field(it, "change").replace('_', " "), field(it, "why")]
+        };
+        entries(rule, "advice").iter().map(of).collect::<Vec<_>>()
+    });
+    let advice = advice.take(limit).collect();
     let alerts = entries(report, "alerts").iter().map(|it| {
         let labels = it.get("labels").filter(|it| !it.is_null());
         let name = labels.map_or_else(|| field(it, "rule"), output::text);
@@ -182,6 +190,7 @@ fn sections(report: &Value, limit: usize) -> Vec<Section> {
         section("What the Alertmanager told", &HEARD, heard),
         section("What we told, or would have told", &TOLD, told),
         section("The noisiest rules", &RULES, rules),
+        section("What to change", &ADVICE, advice),
         section("Alerts that fire again and again", &ALERTS, alerts),
         section("Problems that were seen", &PROBLEMS, problems),
     ];

@@ -5,6 +5,7 @@
 //! change: whether somebody acted on an incident is known when it is closed.
 
 mod accounts;
+mod advice;
 mod lasted;
 mod page;
 mod recurring;
@@ -13,6 +14,7 @@ mod summary;
 mod tests;
 
 pub use accounts::Accounts;
+pub use advice::{Advice, Change};
 pub use lasted::Lasted;
 pub use page::{HeardPages, Page, PageGroups};
 pub use recurring::{Recurring, Series};
@@ -37,6 +39,8 @@ use std::sync::Arc;
 const RULES_MAX: usize = 500;
 /// How many receivers a day tells apart on each side; the others share [`OTHER`].
 const RECEIVERS_MAX: usize = 100;
+/// Behind so many other rules an account tells a rule to come; the first ones.
+const BEHIND_MAX: usize = 16;
 /// The longest name that is kept, in bytes; a longer one is cut.
 const NAME_BYTES_MAX: usize = 128;
 /// The rule of alerts without a name.
@@ -109,6 +113,9 @@ pub struct RuleAccount {
     pub sent: u64,
     /// How many would have, had we not only observed.
     pub would_send: u64,
+    /// How often its alerts joined an incident that an alert of another rule had begun, by that rule.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub behind: BTreeMap<String, u64>,
     /// How long its alerts fired.
     pub lasted: Lasted,
     /// Which of its alerts fired most often.
@@ -118,6 +125,17 @@ pub struct RuleAccount {
 impl RuleAccount {
     fn note(&mut self, disposition: Disposition) {
         *self.became.entry(disposition).or_default() += 1;
+    }
+
+    /// Counts that it came behind another rule.
+    fn note_behind(&mut self, rule: &str) {
+        let rule = short(rule);
+        let has_room = self.behind.len() < BEHIND_MAX;
+        if let Some(count) = self.behind.get_mut(rule) {
+            *count += 1;
+        } else if has_room {
+            self.behind.insert(rule.to_owned(), 1);
+        }
     }
 
     /// How many beginnings had this disposition.
@@ -266,9 +284,15 @@ impl State {
         write: impl FnOnce(&mut RuleAccount),
     ) {
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
-        self.noise.of_rule(now, rule_of(&alert.labels), &mut self.changes, |it| {
+        let rule = rule_of(&alert.labels);
+        let joined = alert.incident.filter(|_| disposition == Disposition::Joined);
+        let begun_by = joined.and_then(|it| self.incidents.get(&it)).map(|it| rule_of(&it.labels));
+        self.noise.of_rule(now, rule, &mut self.changes, |it| {
             write(it);
             it.note(disposition);
+            if let Some(other) = begun_by.filter(|it| *it != rule) {
+                it.note_behind(other);
+            }
         });
         if disposition == Disposition::Opened {
             self.noise.of_day(now, &mut self.changes, |it| it.incidents_opened += 1);

@@ -71,5 +71,8 @@ impl RuleAccount {
         self.sent += other.sent;
         self.would_send += other.would_send;
         self.lasted.add(&other.lasted);
+        for (rule, count) in &other.behind {
+            *self.behind.entry(rule.clone()).or_default() += count;
+        }
     }
 }
