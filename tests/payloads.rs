@@ -311,6 +311,43 @@ fn a_suggestion_understands_the_end_of_what_it_was_made_of() {
     assert!(right * 100 >= count * 80, "{right} of {count}");
 }
 
+/// What a mapping that was made of one body says of another: a truth, a time, a sentence, a word after others.
+#[test]
+fn a_suggestion_reads_states_in_each_form() {
+    for (made_of, other, is_firing) in [
+        (
+            r#"{"alert": "Disk", "resolved": false}"#,
+            r#"{"alert": "Disk", "resolved": true}"#,
+            false,
+        ),
+        (r#"{"alert": "Disk", "is_down": false}"#, r#"{"alert": "Disk", "is_down": true}"#, true),
+        (
+            r#"{"alert": "Disk", "resolved_at": null}"#,
+            r#"{"alert": "Disk", "resolved_at": "2026-11-20T09:15:00Z"}"#,
+            false,
+        ),
+        (
+            r#"{"alert": "Disk", "message": "The disk has failed on a"}"#,
+            r#"{"alert": "Disk", "message": "The disk has recovered on a"}"#,
+            false,
+        ),
+        (
+            r#"{"alert": "Disk", "event": "disk.triggered"}"#,
+            r#"{"alert": "Disk", "event": "disk.resolved"}"#,
+            false,
+        ),
+    ] {
+        let text = ingest::suggest_source(made_of.as_bytes(), "", ("tried", now())).unwrap();
+        let rules = config::rules_from_texts(&[("s.yaml", &text)], Mode::Act).value.unwrap();
+        let source = rules.sources.first().unwrap();
+        for (body, is_firing) in [(made_of, !is_firing), (other, is_firing)] {
+            let entries = ingest::map_body(source, body.as_bytes(), "application/json").unwrap();
+            let found = entries.first().unwrap().as_ref().unwrap();
+            assert_eq!(found.is_firing, is_firing, "{body}\n{text}");
+        }
+    }
+}
+
 #[test]
 fn broken_bodies_are_refused_with_a_reason() {
     let sources = config::built_in_sources();
