@@ -297,7 +297,7 @@ pub fn read_stored_value(bytes: &[u8]) {
 }
 
 /// The kinds of objects that are loaded at a start.
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 16] = [
     Kind::AlertPage,
     Kind::Incident,
     Kind::Execution,
@@ -312,6 +312,8 @@ const KINDS: [Kind; 14] = [
     Kind::Noise,
     Kind::Experience,
     Kind::LearnedPlace,
+    Kind::Article,
+    Kind::Feedback,
 ];
 
 /// An open object, by a digit, or what follows `9`, for its kind and its text, as a start reads it.

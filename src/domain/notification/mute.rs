@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Why and until when a notification is held back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mute {
-    /// The time intervals, or [`DECIDE_AFTER`].
+    /// The time intervals, or `decide_after`.
     pub by: Vec<Arc<str>>,
     /// When they are over.
     pub until: Timestamp,
