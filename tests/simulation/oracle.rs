@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     /// The changes that were told of, by the names that their source gives them, and when last.
     changes: BTreeMap<String, Timestamp>,
     rules: Arc<RuleSet>,
+    /// The rules of the watch that were found to be the same.
+    compared_rules: Option<Arc<RuleSet>>,
 }
 
 impl Oracle {
@@ -107,7 +109,10 @@ impl Oracle {
                 let fingerprint = Labels::from_pairs(labels).fingerprint();
                 self.note(now, fingerprint, "watchkeeper", Ends::Timeout);
             }
-            Event::RulesLoaded(rules) => self.rules = rules.clone(),
+            Event::RulesLoaded(rules) => {
+                self.rules = rules.clone();
+                self.compared_rules = None;
+            }
             Event::WatchStarted { last_seen: Some(_) } | Event::ClockJumped { .. } => {
                 self.hold_until = Some(now + GRACE);
             }
@@ -160,13 +165,17 @@ impl Oracle {
 
     /// Compares the state of a watch, all of which is on the disk, with what it should be.
     pub(crate) fn check(
-        &self,
+        &mut self,
         state: &State,
         now: Timestamp,
         disk: &Contents,
     ) -> Result<(), String> {
-        if state.rules != self.rules {
-            return Err("the rules in force are not those that were loaded last".to_owned());
+        // To compare rules takes long, and most often they were compared before.
+        if !self.compared_rules.as_ref().is_some_and(|it| Arc::ptr_eq(it, &state.rules)) {
+            if state.rules != self.rules {
+                return Err("the rules in force are not those that were loaded last".to_owned());
+            }
+            self.compared_rules = Some(state.rules.clone());
         }
         self.check_alerts(state, disk)?;
         self.check_changes(state, now)?;

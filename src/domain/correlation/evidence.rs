@@ -249,8 +249,11 @@ impl State {
         let over_seconds = incident.over_since().map_or(0, |it| seconds_between(it, now));
         let after_over = faded(after_gap, over_seconds, OVER_HALF_LIFE_SECONDS);
         let of_part = way == Way::SamePart;
-        let follows =
-            if way == Way::SameMoment { newcomer.follows_moment_ppm } else { newcomer.follows_ppm };
+        let follows = if matches!(way, Way::SameMoment | Way::FiredAfter) {
+            newcomer.follows_moment_ppm
+        } else {
+            newcomer.follows_ppm
+        };
         let likely = if of_part { ONE } else { follows.min(self.leads_ppm(&leader.labels)) };
         let after_experience = after_over * likely / ONE;
         let share = if of_part { 1000 } else { newcomer.share };
