@@ -105,22 +105,7 @@ fn occasions(reader: &mut Reader<'_>, node: &Node) -> Vec<Occasion> {
 
 /// What can be told.
 pub(super) fn occasion(reader: &mut Reader<'_>, node: &Node) -> Option<Occasion> {
-    let words = [
-        Occasion::Opened,
-        Occasion::Resolved,
-        Occasion::FlappingStarted,
-        Occasion::FlappingEnded,
-        Occasion::Warned,
-        Occasion::Breached,
-        Occasion::ApprovalNeeded,
-        Occasion::ProblemProposed,
-        Occasion::ProblemExpected,
-        Occasion::SilenceExpiring,
-        Occasion::Escalated,
-        Occasion::RunbookNote,
-    ]
-    .map(|it| (it.as_str(), it));
-    reader.word(node, &words)
+    reader.word(node, &Occasion::ALL.map(|it| (it.as_str(), it)))
 }
 
 /// Reports routes to receivers that no file has. Called when all files are read.

@@ -103,8 +103,9 @@ impl State {
         fingerprint: Fingerprint,
         spoken: &Spoken,
     ) -> (Option<IncidentId>, Grouping) {
-        self.learn_from(now, fingerprint, spoken);
-        let Some(Weighed { best, also }) = self.weigh(now, fingerprint, spoken) else {
+        let ways = self.ways(spoken);
+        self.learn_from(now, fingerprint, spoken, &ways);
+        let Some(Weighed { best, also }) = self.weigh(now, fingerprint, spoken, ways) else {
             return (None, Grouping::Apart { nearest: None });
         };
         if let Some(also) = also {

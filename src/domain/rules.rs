@@ -264,6 +264,22 @@ pub enum Occasion {
 }
 
 impl Occasion {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Opened,
+        Self::Resolved,
+        Self::FlappingStarted,
+        Self::FlappingEnded,
+        Self::Warned,
+        Self::Breached,
+        Self::ApprovalNeeded,
+        Self::ProblemProposed,
+        Self::ProblemExpected,
+        Self::SilenceExpiring,
+        Self::Escalated,
+        Self::RunbookNote,
+    ];
+
     /// The word for it in rules, JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

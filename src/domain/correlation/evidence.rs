@@ -158,6 +158,7 @@ impl State {
         now: Timestamp,
         fingerprint: Fingerprint,
         spoken: &Spoken,
+        mut ways: Vec<(Way, Place)>,
     ) -> Option<Weighed> {
         let alert = self.alerts.get(&fingerprint)?;
         let is_info = Severity::from_label(alert.labels.get("severity")) == Severity::Info;
@@ -170,7 +171,6 @@ impl State {
             follows_moment_ppm: self.follows_moment_ppm(&alert.labels),
             share: if is_info { INFO_SHARE } else { 1000 },
         };
-        let mut ways = self.ways(spoken);
         ways.extend(self.ways_without_catalog(spoken));
         ways.retain(|(way, _)| !self.rules.ignored_evidence.contains(way));
         let mut best: Option<(Evidence, &Place)> = None;

@@ -186,10 +186,11 @@ impl State {
         now: Timestamp,
         fingerprint: Fingerprint,
         spoken: &Spoken,
+        ways: &[(Way, Place)],
     ) {
         let Some(alert) = self.alerts.get(&fingerprint) else { return };
         let name = experience_name(&alert.labels);
-        let company = self.company(now, fingerprint, &self.ways(spoken), COMPANY_SECONDS);
+        let company = self.company(now, fingerprint, ways, COMPANY_SECONDS);
         let is_in_moment = spoken.loose == Some(Place::Anywhere) && {
             self.look_for_moments(now);
             let anywhere = [(Way::SameMoment, Place::Anywhere)];

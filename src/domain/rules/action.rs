@@ -166,50 +166,17 @@ impl Action {
 
     /// The argument list, if it starts a program.
     pub fn argv(&self) -> Option<&[String]> {
-        match self {
-            Self::Command { argv, .. } => Some(argv),
-            Self::Http { .. }
-            | Self::Query { .. }
-            | Self::Wait { .. }
-            | Self::Set { .. }
-            | Self::Notify { .. }
-            | Self::Approval(_)
-            | Self::Runbook { .. }
-            | Self::Change(_)
-            | Self::Tool(_) => None,
-        }
+        if let Self::Command { argv, .. } = self { Some(argv) } else { None }
     }
 
     /// Method and address, if it sends a request.
     pub fn request(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Http { method, url, .. } => Some((method, url)),
-            Self::Command { .. }
-            | Self::Query { .. }
-            | Self::Wait { .. }
-            | Self::Set { .. }
-            | Self::Notify { .. }
-            | Self::Approval(_)
-            | Self::Runbook { .. }
-            | Self::Change(_)
-            | Self::Tool(_) => None,
-        }
+        if let Self::Http { method, url, .. } = self { Some((method, url)) } else { None }
     }
 
     /// The question, if it asks a Prometheus.
     pub fn promql(&self) -> Option<&str> {
-        match self {
-            Self::Query { promql, .. } => Some(promql),
-            Self::Command { .. }
-            | Self::Http { .. }
-            | Self::Wait { .. }
-            | Self::Set { .. }
-            | Self::Notify { .. }
-            | Self::Approval(_)
-            | Self::Runbook { .. }
-            | Self::Change(_)
-            | Self::Tool(_) => None,
-        }
+        if let Self::Query { promql, .. } = self { Some(promql) } else { None }
     }
 
     /// What it does beside starting a program, sending a request or asking a Prometheus, in a line.

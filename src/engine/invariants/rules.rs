@@ -76,23 +76,11 @@ pub(super) fn variant(variant: u8) -> Arc<RuleSet> {
 
 /// One receiver is told of everything; the last variants are mute at times.
 fn route(variant: u8) -> Route {
-    let occasions = [
-        Occasion::Opened,
-        Occasion::Resolved,
-        Occasion::FlappingStarted,
-        Occasion::FlappingEnded,
-        Occasion::Warned,
-        Occasion::Breached,
-        Occasion::ApprovalNeeded,
-        Occasion::ProblemProposed,
-        Occasion::ProblemExpected,
-        Occasion::SilenceExpiring,
-        Occasion::Escalated,
-    ];
     Route {
         rule: rule("all", variant),
         matchers: matchers(""),
-        on: occasions.to_vec(),
+        // The step of a runbook names its receiver itself.
+        on: Occasion::ALL.into_iter().filter(|it| *it != Occasion::RunbookNote).collect(),
         receiver: "hook".to_owned(),
         mute_time_intervals: if variant < 3 {
             Vec::new()
