@@ -7,6 +7,7 @@ pub mod access;
 pub mod alertmanager;
 mod alerts;
 mod articles;
+mod audit;
 pub mod bodies;
 mod changes;
 mod doctor;

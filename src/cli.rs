@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod article;
+pub mod audit;
 pub mod change;
 pub mod check;
 pub mod client;
@@ -131,6 +132,8 @@ enum Remote {
     /// List runbooks, run them, decide on their executions
     #[command(alias = "runbooks")]
     Runbook(Noun<runbook::Command>),
+    /// List who changed what, export it, verify that nothing of it was changed
+    Audit(Noun<audit::Command>),
     /// Report what made noise
     Report(report::Arguments),
     /// Look whether the daemon is well; exit code 1 where something is wrong
@@ -241,6 +244,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Problem(it) => problem::run(&client, it.command, it.output.output).await,
             Remote::Change(it) => change::run(&client, it.command, it.output.output).await,
             Remote::Runbook(it) => runbook::run(&client, it.command, it.output.output).await,
+            Remote::Audit(it) => audit::run(&client, it.command, it.output.output).await,
             Remote::Report(it) => report::run(&client, &it).await,
             Remote::Service(it) => service::run(&client, it.command, it.output.output).await,
             Remote::Doctor { output } => doctor::run(&client, output.output).await,
@@ -380,7 +384,7 @@ mod tests {
             "watchkeeper freeze add shop cart --duration 2d --allow emergency --reason sale",
             "watchkeeper freeze add --until 2027-01-02T00:00:00Z --reason christmas",
             "watchkeeper incident list --state open,acknowledged --priority P1 --service s --limit 5",
-            "watchkeeper incident list --all --server http://127.0.0.1:1 -o json",
+            "watchkeeper incidents list --all --server http://127.0.0.1:1 -o json",
             "watchkeeper --server http://127.0.0.1:1 incident -o json show INC-1",
             "watchkeeper heartbeat list --state down,late -o json",
             "watchkeeper heartbeat show backup",
@@ -397,6 +401,7 @@ mod tests {
             "watchkeeper service show cart",
             "watchkeeper service graph cart --depth 2",
             "watchkeeper doctor -o json",
+            "watchkeeper audit verify --data d",
             "watchkeeper problem detect -o json",
             "watchkeeper problem link PRB-1 INC-1 INC-2",
             "watchkeeper problem reject PRB-1 --reason x",
@@ -417,7 +422,6 @@ mod tests {
             "watchkeeper import alertmanager.yml --out rules --force",
             "watchkeeper import - --dry-run",
             "watchkeeper explain INC-1 -o json",
-            "watchkeeper incidents list",
             "watchkeeper incident show 1",
             "watchkeeper completions bash",
         ] {

@@ -86,6 +86,8 @@ pub struct Settings {
     pub engine: Option<String>,
     /// How long history and closed objects are kept, in seconds; 30 d by default.
     pub retention_seconds: u64,
+    /// How long the audit trail is kept, in seconds; see [`Settings::audit_retention`].
+    pub audit_retention_seconds: Option<u64>,
     /// Whether to act.
     pub mode: Mode,
     /// Static tokens.

@@ -3,6 +3,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod alert;
+pub mod audit;
 pub mod cause;
 pub mod change;
 pub mod command;
@@ -189,6 +190,9 @@ pub struct Memory {
     /// When names that were not heard for long were last forgotten.
     #[serde(default)]
     pub experiences_swept_at: Option<Timestamp>,
+    /// Where the audit trail begins and ends.
+    #[serde(default)]
+    pub audit: audit::Chain,
 }
 
 /// The order to start no runbook, or one of them no more.
@@ -233,6 +237,8 @@ pub enum ObjectKey {
     Experience(Arc<str>),
     /// What was learned of a place that is in no catalog.
     LearnedPlace(Arc<str>),
+    /// An entry of the audit trail.
+    Audit(audit::AuditId),
     /// [`Memory`].
     Memory,
     /// The rules in force.
@@ -305,6 +311,8 @@ pub enum Closed {
     Heartbeat(Box<Heartbeat>),
     /// An account of noise.
     Noise(Box<noise::Account>),
+    /// An entry of the audit trail, which is never open.
+    Audit(Box<audit::AuditEntry>),
 }
 
 impl State {
@@ -334,6 +342,7 @@ impl State {
             Event::ClockJumped { milliseconds } => self.clock_jumped(now, *milliseconds),
             Event::RecordPoisoned { seq, reason } => self.record_poisoned(now, *seq, reason),
             Event::StoreHealed(healing) => self.store_healed(now, healing),
+            Event::AuditTrimmed { up_to } => self.audit_trimmed(*up_to),
             Event::Woken => self.wake(now),
             #[cfg(any(test, feature = "planted-bugs"))]
             Event::Explosion => panic!("planted for a test"),
@@ -342,6 +351,7 @@ impl State {
         self.tell_facts(now);
         self.write_moves(now);
         self.find_causes();
+        self.audit(now, event);
         std::mem::take(&mut self.turn)
     }
 

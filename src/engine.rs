@@ -48,6 +48,8 @@ pub struct Options {
     pub metrics: Metrics,
     /// How long history and closed objects are kept, in seconds.
     pub retention_seconds: u64,
+    /// How long the audit trail is kept, in seconds.
+    pub audit_retention_seconds: u64,
 }
 
 /// Opens a store.
@@ -148,6 +150,7 @@ pub fn start(options: Options) -> Result<Handle, store::Error> {
         runner: perform::Runner::new(Box::new(hand)),
         metrics: options.metrics,
         retention_seconds: options.retention_seconds,
+        audit_retention_seconds: options.audit_retention_seconds,
         hands,
         intake: intake.clone(),
     };

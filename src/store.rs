@@ -157,10 +157,20 @@ pub enum Kind {
     Experience,
     /// What was learned of a place that is in no catalog. Id: `service/cart`.
     LearnedPlace,
+    /// An entry of the audit trail, always closed. Id: `AUD-7`.
+    Audit,
     /// The one small object of things to remember. Id: `memory`.
     Memory,
     /// The rules in force. Id: `rules`.
     Rules,
+}
+
+impl Kind {
+    /// Whether closed objects stay until [`Commit::deletes`] names them: [`Store::retain`] leaves
+    /// these alone.
+    pub fn outlives_retention(self) -> bool {
+        self == Self::Audit
+    }
 }
 
 /// A stored value.
@@ -198,7 +208,8 @@ pub struct Commit {
     pub puts: Vec<Object>,
     /// Objects that are closed: written for the last time, no longer loaded at start.
     pub closes: Vec<Object>,
-    /// Open objects that are gone without a trace (an emptied page of alerts).
+    /// Objects that are gone without a trace: open ones (an emptied page of alerts), and closed
+    /// ones of kinds that outlive the retention.
     pub deletes: Vec<(Kind, String)>,
     /// New entries of timelines, by the object's id.
     pub timeline: Vec<(String, TimelineEntry)>,

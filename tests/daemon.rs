@@ -19,6 +19,8 @@ mod alertmanager;
 mod amtool;
 #[path = "daemon/approvals.rs"]
 mod approvals;
+#[path = "daemon/audit.rs"]
+mod audit;
 #[path = "daemon/bounds.rs"]
 mod bounds;
 #[path = "daemon/changes.rs"]

@@ -104,6 +104,7 @@ fn start(folder: &Path, disk: &Arc<Disk>) -> Handle {
         performer: Performer::new(act::Options::default()).unwrap(),
         metrics: Metrics::new(),
         retention_seconds: 3600,
+        audit_retention_seconds: 3600,
     })
     .unwrap()
 }

@@ -3,9 +3,9 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, articles, changes, doctor, drafts, executions, explain, freezes, heartbeats,
-    incidents, maintenance, metrics, openapi, page, problems, reports, runbooks, services,
-    silences, status, stream,
+    Context, alerts, articles, audit, changes, doctor, drafts, executions, explain, freezes,
+    heartbeats, incidents, maintenance, metrics, openapi, page, problems, reports, runbooks,
+    services, silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -103,6 +103,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(heartbeats::operations());
     operations.extend(problems::operations());
     operations.extend(articles::operations());
+    operations.extend(audit::operations());
     operations.extend(changes::operations());
     operations.extend(runbooks::operations());
     operations.extend(services::operations());

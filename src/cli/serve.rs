@@ -217,6 +217,7 @@ fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle
         performer,
         metrics: metrics.clone(),
         retention_seconds: settings.retention_seconds,
+        audit_retention_seconds: settings.audit_retention(),
     };
     Ok(engine::start(options)?)
 }

@@ -151,6 +151,7 @@ impl Witness for Seen {
             | Closed::Freeze(_)
             | Closed::Notification(_)
             | Closed::Noise(_)
+            | Closed::Audit(_)
             | Closed::Heartbeat(_) => {}
         }
     }

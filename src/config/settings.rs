@@ -31,6 +31,7 @@ impl Default for Settings {
             rules: PathBuf::from("rules"),
             engine: None,
             retention_seconds: 30 * 86_400,
+            audit_retention_seconds: None,
             mode: Mode::Act,
             tokens: Vec::new(),
             http_allow: Vec::new(),
@@ -43,7 +44,17 @@ impl Default for Settings {
     }
 }
 
+/// How long the audit trail is kept unless told, in seconds: a year.
+const AUDIT_RETENTION_SECONDS: u64 = 365 * 86_400;
+
 impl Settings {
+    /// How long the audit trail is kept, in seconds: as told, or else a year, and not shorter than
+    /// the rest of the history.
+    pub fn audit_retention(&self) -> u64 {
+        let unless_told = AUDIT_RETENTION_SECONDS.max(self.retention_seconds);
+        self.audit_retention_seconds.unwrap_or(unless_told)
+    }
+
     /// Whether the daemon may start with these settings, command line included. Fails with the
     /// reason when it would listen to the network and anybody could drive it.
     pub fn validate(&self) -> Result<(), String> {
@@ -177,6 +188,9 @@ fn store(reader: &mut Reader<'_>, node: &Node, settings: &mut Settings) {
     }
     if let Some(node) = fields.optional("retention") {
         settings.retention_seconds = reader.positive_duration(node).into();
+    }
+    if let Some(node) = fields.optional("audit_retention") {
+        settings.audit_retention_seconds = Some(reader.positive_duration(node).into());
     }
     fields.later(reader, "url");
     fields.later(reader, "partition_by");

@@ -228,7 +228,7 @@ fn settings_that_are_wrong_are_found_with_their_place() {
         ("server: {listen: '0.0.0.0:9377'}", "WK0121 1:18"),
         ("server: {external_url: x}", "WK0120 1:24"),
         ("server: {lissen: 'x'}", "WK0103 1:10"),
-        ("store: {engine: sled, retention: 7d}", ""),
+        ("store: {engine: sled, retention: 7d, audit_retention: 2555d}", ""),
         ("store: {engine: redb}", ""),
         ("store: {engine: postgres}", "WK0107 1:17"),
         ("store: {engine: sqlite}", "WK0106 1:17"),

@@ -105,6 +105,19 @@ pub enum OutcomeKind {
     Stopped,
 }
 
+impl OutcomeKind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::FailedRetryable => "failed_retryable",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// Whose effect it is.
 pub(super) enum Owner {
     Execution(ExecutionId),

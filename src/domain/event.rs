@@ -91,6 +91,11 @@ pub enum Event {
     },
     /// The store was damaged, and was made anew from its newest snapshot.
     StoreHealed(Healing),
+    /// Entries of the audit trail are so old that they may go.
+    AuditTrimmed {
+        /// The last of them.
+        up_to: super::audit::Link,
+    },
     /// A timer is due.
     Woken,
     /// Panics when applied, so that the tests can see what the engine does then.

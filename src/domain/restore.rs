@@ -124,6 +124,7 @@ impl State {
         ] {
             *last = last.saturating_add(NUMBERS_LEFT_OUT);
         }
+        self.audit_lost(NUMBERS_LEFT_OUT);
         self.changes.objects.insert(ObjectKey::Memory);
         // Senders were not heard since the snapshot; nothing expires before they could speak.
         self.hold(now);

@@ -123,6 +123,7 @@ impl Place {
             performer: Performer::new(act::Options::default()).unwrap(),
             metrics: Metrics::new(),
             retention_seconds: 3600,
+            audit_retention_seconds: 3600,
         };
         start(options).unwrap()
     }
@@ -453,7 +454,13 @@ fn our_time_is_not_ahead_once_the_clock_is_right_again() {
     let place = Place::new();
     let time = VirtualTime::starting_at(Timestamp::now());
     let (open, metrics) = (place.opener(), Metrics::new());
-    let options = stepped::Options { open, time: time.clone(), metrics, retention_seconds: 3600 };
+    let options = stepped::Options {
+        open,
+        time: time.clone(),
+        metrics,
+        retention_seconds: 3600,
+        audit_retention_seconds: 3600,
+    };
     let mut watch = SteppedWatch::open(options).unwrap();
     watch.round();
     time.set_wall_clock(-3_600_000);

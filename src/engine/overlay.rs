@@ -60,7 +60,7 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
         Kind::LearnedPlace => {
             state.learned.keys().map(|it| ObjectKey::LearnedPlace(it.clone())).collect()
         }
-        Kind::AlertPage | Kind::Alert | Kind::Memory | Kind::Rules => Vec::new(),
+        Kind::AlertPage | Kind::Alert | Kind::Audit | Kind::Memory | Kind::Rules => Vec::new(),
     }
 }
 

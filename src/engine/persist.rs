@@ -42,11 +42,12 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
         }
     }
     written.puts.extend(changes.objects.iter().filter_map(|it| open_object(state, it)));
-    // What is forgotten leaves no trace; everything else is closed.
+    // What is forgotten or let go leaves no trace; everything else is closed.
     let is_forgotten = |it: &&ObjectKey| match it {
         ObjectKey::Article(name) => !state.articles.contains_key(name),
         ObjectKey::Experience(name) => !state.experiences.contains_key(name),
         ObjectKey::LearnedPlace(key) => state.learned.get(key).is_none(),
+        ObjectKey::Audit(_) => true,
         _ => false,
     };
     written.deletes.extend(changes.objects.iter().filter(is_forgotten).map(name_of));
@@ -77,6 +78,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Noise(it) => (Kind::Noise, it.to_string()),
         ObjectKey::Experience(it) => (Kind::Experience, it.to_string()),
         ObjectKey::LearnedPlace(it) => (Kind::LearnedPlace, it.to_string()),
+        ObjectKey::Audit(it) => (Kind::Audit, it.to_string()),
         ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
         ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
     }
@@ -86,7 +88,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
 pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
     let (kind, id) = name_of(key);
     match key {
-        ObjectKey::Alert(_) => None,
+        ObjectKey::Alert(_) | ObjectKey::Audit(_) => None,
         ObjectKey::Incident(it) => state.incidents.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Execution(it) => state.executions.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Problem(it) => state.problems.get(it).map(|it| object(kind, id, it)),
@@ -116,6 +118,7 @@ fn closed_object(closed: &Closed) -> Object {
         Closed::Notification(it) => object(Kind::Notification, it.id.to_string(), it),
         Closed::Noise(it) => object(Kind::Noise, it.key().to_string(), it),
         Closed::Heartbeat(it) => object(Kind::Heartbeat, it.name.to_string(), it),
+        Closed::Audit(it) => object(Kind::Audit, it.id.to_string(), it),
     }
 }
 
@@ -151,7 +154,7 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
                 stored.extend(alerts.into_iter().map(|it| Stored::Alert(Box::new(it))));
             }
             // Alerts that are not on a page are closed, and closed objects are not loaded.
-            Kind::Alert => {}
+            Kind::Alert | Kind::Audit => {}
             Kind::Incident => stored.push(Stored::Incident(parse(object)?)),
             Kind::Execution => stored.push(Stored::Execution(parse(object)?)),
             Kind::Problem => stored.push(Stored::Problem(parse(object)?)),
@@ -180,7 +183,7 @@ fn read_page(object: &Object) -> Result<Vec<Alert>, Error> {
     rmp_serde::from_slice(&object.body).map_err(|error| unreadable(object, &error))
 }
 
-fn parse<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
+pub(super) fn parse<T: DeserializeOwned>(object: &Object) -> Result<T, Error> {
     serde_json::from_slice(&object.body).map_err(|error| unreadable(object, &error))
 }
 

@@ -33,6 +33,8 @@ pub struct Options {
     pub metrics: Metrics,
     /// How long history and closed objects are kept, in seconds.
     pub retention_seconds: u64,
+    /// How long the audit trail is kept, in seconds.
+    pub audit_retention_seconds: u64,
 }
 
 /// A watch that does nothing until it is told to. Dropping it is a crash.
@@ -78,6 +80,7 @@ impl SteppedWatch {
             runner: Runner::new(Box::new(begun.clone())),
             metrics: options.metrics,
             retention_seconds: options.retention_seconds,
+            audit_retention_seconds: options.audit_retention_seconds,
             hands,
             intake: intake.clone(),
         };

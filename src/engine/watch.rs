@@ -7,11 +7,12 @@ use super::clock::{Clock, Hands};
 use super::intake::{Answer, Intake, Pen, facts_in};
 use super::perform::{Runner, outcome};
 use super::{CommandError, Message, OpenStore, Shared, SubmitError, persist};
+use crate::domain::audit::{AuditEntry, AuditId};
 use crate::domain::effect::{EffectKey, OutcomeKind, PlannedEffect};
 use crate::domain::event::Event;
 use crate::domain::planted::{self, Bug};
 use crate::domain::{Accepted, State};
-use crate::store::{Commit, Error, Record, Store, Turn};
+use crate::store::{Commit, Error, Kind, Record, Store, Turn};
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -80,6 +81,7 @@ pub(super) struct Ground {
     pub(super) runner: Runner,
     pub(super) metrics: Metrics,
     pub(super) retention_seconds: u64,
+    pub(super) audit_retention_seconds: u64,
     pub(super) hands: Hands,
     pub(super) intake: Arc<Intake>,
 }
@@ -95,6 +97,7 @@ pub(super) struct Watch {
     changed: live::Sender<u64>,
     clock: Clock,
     retention: jiff::SignedDuration,
+    audit_retention: jiff::SignedDuration,
     undurable: Undurable,
     /// Effects that may begin once their claim is durable.
     to_claim: Vec<PlannedEffect>,
@@ -128,7 +131,7 @@ impl Watch {
         shared: Arc<Shared>,
         changed: live::Sender<u64>,
     ) -> Result<Self, Error> {
-        let retention = i64::try_from(ground.retention_seconds).unwrap_or(i64::MAX);
+        let seconds = |it| jiff::SignedDuration::from_secs(i64::try_from(it).unwrap_or(i64::MAX));
         let clock = Clock::start(ground.hands, Timestamp::MIN);
         let mut watch = Self {
             open: ground.open,
@@ -138,7 +141,8 @@ impl Watch {
             runner: ground.runner,
             metrics: ground.metrics,
             changed,
-            retention: jiff::SignedDuration::from_secs(retention),
+            retention: seconds(ground.retention_seconds),
+            audit_retention: seconds(ground.audit_retention_seconds),
             undurable: Undurable::default(),
             to_claim: Vec::new(),
             own_facts: Vec::new(),
@@ -421,6 +425,30 @@ impl Watch {
             Some(Err(error)) => self.fail(&error),
             Some(Ok(_)) | None => {}
         }
+        if let Err(error) = self.trim_audit() {
+            self.fail(&error);
+        }
+    }
+
+    /// Finds the entries of the audit trail that are so old that they may go. That they go is a fact
+    /// as any other, so that the chain itself tells where it begins.
+    fn trim_audit(&mut self) -> Result<(), Error> {
+        let Some(store) = self.store.clone().filter(|_| self.trouble.is_none()) else {
+            return Ok(());
+        };
+        let before = self.clock.now().checked_sub(self.audit_retention).unwrap_or(Timestamp::MIN);
+        let first = self.state().memory.audit.anchor.id.0 + 1;
+        let mut old = None;
+        for number in (first..).take(RETAIN_BUDGET) {
+            let found = store.get(Kind::Audit, &AuditId(number).to_string())?;
+            let entry = found.as_ref().map(persist::parse::<AuditEntry>).transpose()?;
+            match entry {
+                Some(entry) if entry.at < before => old = Some(entry.link()),
+                Some(_) | None => break,
+            }
+        }
+        self.own_facts.extend(old.map(|up_to| vec![Event::AuditTrimmed { up_to }]));
+        Ok(())
     }
 
     /// Whether everything that was decided is durable.

@@ -1,5 +1,6 @@
 //! When what is looked at: around each round, and whenever all is on the disk.
 
+use super::audit::Trail;
 use super::disk::Disk;
 use super::holds;
 use super::laws::{self, Outbox, Verdict};
@@ -16,6 +17,7 @@ const OVERDUE_ROUNDS_MAX: u32 = 8;
 pub(crate) struct Checks {
     oracle: Oracle,
     outbox: Outbox,
+    trail: Trail,
     /// How many turns there were when everything was last checked.
     turns: usize,
     overdue_rounds: u32,
@@ -83,6 +85,7 @@ impl Checks {
         let now = watch.now();
         watch.peek(|state| {
             laws::check(state, &contents)?;
+            self.trail.check(state, &contents)?;
             if is_timely {
                 holds::check(state, began)?;
             }

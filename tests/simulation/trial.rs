@@ -1,5 +1,6 @@
 //! Running histories: one, many at once, twice the same, and the shortest that fails.
 
+mod audit;
 mod checks;
 mod disk;
 mod faults;

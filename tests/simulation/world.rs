@@ -319,6 +319,8 @@ impl World {
             time: self.time.clone(),
             metrics: self.metrics.clone(),
             retention_seconds: 30 * 24 * 3600,
+            // So short that it begins to go in a history of an hour.
+            audit_retention_seconds: 20 * 60,
         };
         self.checks.restarted();
         match SteppedWatch::open(options) {

@@ -257,6 +257,7 @@ impl Witness for Recorder {
             | Closed::Freeze(_)
             | Closed::Notification(_)
             | Closed::Noise(_)
+            | Closed::Audit(_)
             | Closed::Heartbeat(_) => {}
         }
     }

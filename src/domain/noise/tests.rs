@@ -284,6 +284,7 @@ fn accounts_come_back_from_the_store_and_a_new_day_closes_them() {
         | Closed::Change(_)
         | Closed::Freeze(_)
         | Closed::Notification(_)
+        | Closed::Audit(_)
         | Closed::Heartbeat(_) => None,
     });
     let closed: BTreeSet<String> = closed.map(|it| it.key().to_string()).collect();

@@ -211,6 +211,7 @@ sla_policies: [{name: gold, matchers: [], targets: {P5: {acknowledge: 10m}}}]
                 time: self.time.clone(),
                 metrics: self.metrics.clone(),
                 retention_seconds: 86_400,
+                audit_retention_seconds: 86_400,
             };
             self.watch = Some(SteppedWatch::open(options).unwrap());
             // It has been up all the time, as far as it tells.

@@ -265,7 +265,9 @@ fn stage_entry(staged: &mut Staged<'_>, entry: &Entry) -> Result<(), Error> {
         }
         Entry::Closed { kind, id, at, body } => {
             let value = [&keys::time(*at)[..], body.get().as_bytes()].concat();
-            staged.put(keys::closed_at(*at, *kind, id), &[])?;
+            if !kind.outlives_retention() {
+                staged.put(keys::closed_at(*at, *kind, id), &[])?;
+            }
             staged.put(keys::object(keys::CLOSED, *kind, id), &value)
         }
         Entry::Timeline { of, first, entries } => {

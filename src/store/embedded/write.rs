@@ -154,7 +154,8 @@ fn stage_objects(
         staged.put(keys::object(keys::OPEN, object.kind, &object.id), &object.body)?;
     }
     for (kind, id) in &commit.deletes {
-        staged.remove(&keys::object(keys::OPEN, *kind, id))?;
+        let space = if kind.outlives_retention() { keys::CLOSED } else { keys::OPEN };
+        staged.remove(&keys::object(space, *kind, id))?;
     }
     for object in &commit.closes {
         // Without a turn there is no time; such an object is among the first to be removed.
@@ -163,7 +164,9 @@ fn stage_objects(
         body.extend(&object.body);
         staged.remove(&keys::object(keys::OPEN, object.kind, &object.id))?;
         staged.put(keys::object(keys::CLOSED, object.kind, &object.id), &body)?;
-        staged.put(keys::closed_at(at, object.kind, &object.id), &[])?;
+        if !object.kind.outlives_retention() {
+            staged.put(keys::closed_at(at, object.kind, &object.id), &[])?;
+        }
     }
     Ok(())
 }
