@@ -10,6 +10,7 @@
 //! ```
 
 mod clock;
+mod failpoint;
 mod intake;
 mod knowledge;
 mod overlay;

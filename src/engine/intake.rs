@@ -5,6 +5,7 @@
 //! holds it writes, and numbers the records.
 
 use super::clock::Hands;
+use super::failpoint;
 use super::{CommandError, Message, SubmitError};
 use crate::domain::Accepted;
 use crate::domain::event::{CorrelationDomain, Ends, Event, ReceivedAlert};
@@ -205,7 +206,10 @@ impl Intake {
         // After a write that failed nobody knows what is there, until the watch has looked.
         let is_known = self.desk().taken.failure.is_none();
         let written = if is_known { pen.append(facts) } else { Ok(Vec::new()) };
-        let result = written.map(|records| self.desk().taken.records.extend(records));
+        let result = written.map(|records| {
+            failpoint::after_facts(&records);
+            self.desk().taken.records.extend(records);
+        });
         self.give_back(pen);
         result
     }

@@ -1,5 +1,6 @@
 //! Letting effects go: bounded many at once, each result a fact.
 
+use super::failpoint::{self, Point};
 use super::{Message, Options, Shared};
 use crate::act::Performer;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
@@ -164,6 +165,7 @@ impl Hand for RuntimeHand {
         let deed = self.performer.perform(effect);
         self.runtime.spawn(async move {
             let event = Event::EffectFinished { key: key.clone(), outcome: deed.await };
+            failpoint::reach(Point::AfterExit, [&key]);
             report(&messages, key, vec![event]).await;
         });
     }

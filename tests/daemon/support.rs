@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -167,6 +168,19 @@ impl Daemon {
     pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs");
         self.launch();
+    }
+
+    /// Starts it again, with other variables beside those of the test.
+    pub(crate) fn restart_with(&mut self, environment: Vec<(String, String)>) {
+        self.options.environment = environment;
+        self.restart();
+    }
+
+    /// Waits until it has been killed.
+    pub(crate) fn dies(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let status = eventually("the daemon dies", SOON, || child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(9), "{status}");
     }
 
     /// Starts it again where it cannot become ready, nor write anything.

@@ -5,6 +5,7 @@ use crate::domain::effect::{Effect, EffectKey, PlannedEffect};
 use crate::domain::incident::TimelineEntry;
 use crate::domain::planted::{self, Bug};
 use crate::domain::{Accepted, ObjectKey};
+use crate::engine::failpoint;
 use crate::engine::persist::{self, Written};
 use crate::engine::watch::{COMMIT_ALERTS_MAX, COMMIT_EVERY};
 use crate::store::{Batch, Commit, Error, Kind};
@@ -74,7 +75,11 @@ impl Watch {
             return Err(Error::Failed("the store is not open".to_owned()));
         };
         let begun = self.clock.steady();
+        failpoint::before_write(batch);
         let result = store.write(batch);
+        if result.is_ok() {
+            failpoint::after_write(batch);
+        }
         self.metrics.log_append_seconds(self.clock.since(begun).as_secs_f64());
         result
     }
