@@ -65,6 +65,8 @@ mod polling;
 mod prometheus;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/repairs.rs"]
+mod repairs;
 #[path = "daemon/replay.rs"]
 mod replay;
 #[path = "daemon/runbook.rs"]

@@ -70,6 +70,7 @@ fn add_filters(environment: &mut Environment<'_>) {
     environment.add_filter("replace", filters::replace);
     environment.add_filter("trim", filters::trim);
     environment.add_filter("length", filters::length);
+    environment.add_filter("split", filters::split);
     environment.add_test("defined", minijinja::tests::is_defined);
     environment.add_test("undefined", minijinja::tests::is_undefined);
 }
@@ -104,6 +105,8 @@ mod tests {
     fn gaps_are_filled_and_mistakes_are_told() {
         check_render("restart {{ labels.unit }}", Ok("restart nginx"));
         check_render("{{ labels.unit|upper }}", Ok("NGINX"));
+        check_render("{{ ('db-1:5433'|split(':'))[1]|default('5432') }}", Ok("5433"));
+        check_render("{{ (labels.unit|split(':'))[1]|default('5432') }}", Ok("5432"));
         check_render("{% if labels.team %}x{% else %}y{% endif %}", Ok("y"));
         check_render("{{ labels.team|default('none') }}", Ok("none"));
         check_render("{{ labels.team }}", Err("undefined"));

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A file system of 24 MiB in memory; unmounted at the end of the test.
-struct SmallDisk {
-    folder: TempDir,
+pub(crate) struct SmallDisk {
+    pub(crate) folder: TempDir,
 }
 
 impl SmallDisk {
-    fn mount() -> Self {
+    pub(crate) fn mount() -> Self {
         let folder = TempDir::new().unwrap();
         let options = ["-t", "tmpfs", "-o", "size=24m,mode=0777", "tmpfs"];
         let status = as_root("mount").args(options).arg(folder.path()).status().unwrap();

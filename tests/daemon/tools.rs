@@ -17,7 +17,7 @@ pub(crate) struct Neighbour {
 }
 
 impl Neighbour {
-    fn start(command: &mut Command, address: SocketAddr, log: &Path) -> Self {
+    pub(crate) fn start(command: &mut Command, address: SocketAddr, log: &Path) -> Self {
         let log = File::create(log).unwrap();
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
@@ -47,7 +47,8 @@ fn ready(address: SocketAddr) -> bool {
     http::send(address, "GET", "/-/ready", &[], b"").is_ok_and(|it| it.status == 200)
 }
 
-fn local(port: u16) -> SocketAddr {
+/// This machine, at a port.
+pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
