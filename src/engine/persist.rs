@@ -10,6 +10,8 @@ use std::num::NonZero;
 
 /// How long an alert is, more or less: room that is taken at once need not be taken bit by bit.
 const ALERT_BYTES: usize = 1280;
+/// How long most other objects are at most, in bytes.
+const OBJECT_BYTES: usize = 2048;
 /// So many objects are worth a thread.
 const AT_ONCE_MIN: usize = 256;
 
@@ -123,7 +125,8 @@ fn closed_object(closed: &Closed) -> Object {
 }
 
 fn object(kind: Kind, id: String, value: &impl Serialize) -> Object {
-    let body = serde_json::to_vec(value).expect("our own types have text keys only");
+    let mut body = Vec::with_capacity(OBJECT_BYTES);
+    serde_json::to_writer(&mut body, value).expect("our own types have text keys only");
     Object { kind, id, body }
 }
 

@@ -74,8 +74,8 @@ pub(super) trait Driver {
     /// Makes an empty database, which need not be durable yet.
     fn create(&self, database: &Path) -> Result<(), Error>;
 
-    /// Opens a database, after it read what a start reads.
-    fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble>;
+    /// Opens a database, and reads what a start reads, so that damage there shows here.
+    fn open(&self, database: &Path) -> Result<(Box<dyn Map>, Loaded), Trouble>;
 }
 
 /// Why a database does not open.
@@ -113,6 +113,8 @@ pub struct EmbeddedStore {
     folder: PathBuf,
     witness: witness::Witness,
     writer: Mutex<Writer>,
+    /// What was read when it was opened, until somebody asks for it or something is written.
+    read: Mutex<Option<Loaded>>,
     /// Why the store takes no more writes.
     failed: OnceLock<String>,
     _lock: File,
@@ -167,6 +169,11 @@ impl EmbeddedStore {
         self.witness.note(Extent { record: self.inbox.last(), ..writer.extent() });
     }
 
+    /// Takes what was read when it was opened, if that still is what there is.
+    fn take_read(&self) -> Option<Loaded> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Does one read.
     fn read_guarded<T>(
         &self,
@@ -181,6 +188,7 @@ impl Store for EmbeddedStore {
         self.check_writable()?;
         self.write_guarded(|| {
             if batch.commit.is_some() || !batch.claims.is_empty() {
+                drop(self.take_read());
                 return self.write_decisions(batch);
             }
             self.inbox.prepare(&batch.appends, &batch.packed)?.write()?;
@@ -190,7 +198,10 @@ impl Store for EmbeddedStore {
     }
 
     fn load(&self) -> Result<Loaded, Error> {
-        let mut loaded = self.read_guarded(read::load)?;
+        let mut loaded = match self.take_read() {
+            Some(read) => read,
+            None => self.read_guarded(read::load)?,
+        };
         loaded.last_seq = loaded.last_seq.max(self.inbox.last());
         Ok(loaded)
     }
@@ -232,6 +243,7 @@ impl Store for EmbeddedStore {
     fn retain(&self, before: Timestamp, budget: usize) -> Result<usize, Error> {
         self.check_writable()?;
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.take_read());
         self.write_guarded(|| {
             let (removals, next, removed) =
                 writer.stage_retain(&*self.map.view()?, before, budget)?;

@@ -14,7 +14,7 @@ use super::embedded::folder::{self, is_full};
 use super::embedded::{
     Driver, EmbeddedStore, Entries, Map, Purpose, Trouble, View, catch, damaged, failed, read,
 };
-use super::{Engine, Error, Options};
+use super::{Engine, Error, Loaded, Options};
 use ::redb::backends::FileBackend;
 use ::redb::{
     Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, StorageBackend,
@@ -73,7 +73,7 @@ impl RedbDriver {
     }
 
     /// Opens the database and reads what a start reads, so that damage there shows here.
-    fn open_database(&self, database: &Path) -> Result<Database, Trouble> {
+    fn open_database(&self, database: &Path) -> Result<(Database, Loaded), Trouble> {
         let backend = (self.backend)(&database.join("db"))
             .map_err(|e| Trouble::Other(failed("open the database's file", &e)))?;
         // redb would make a new database of an empty file.
@@ -82,9 +82,8 @@ impl RedbDriver {
         }
         let opened = catch(|| Ok(self.builder().create_with_backend(Disk(backend))));
         let db = opened.map_err(|e| Trouble::Damaged(e.to_string()))?.map_err(trouble)?;
-        let checked = catch(|| read::load(&RedbView { table: open_table(&db)?, _open: None }));
-        checked?;
-        Ok(db)
+        let read = catch(|| read::load(&RedbView { table: open_table(&db)?, _open: None }))?;
+        Ok((db, read))
     }
 }
 
@@ -105,15 +104,16 @@ impl Driver for RedbDriver {
         create().map_err(|e| told("make a new database", e))
     }
 
-    fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
+    fn open(&self, database: &Path) -> Result<(Box<dyn Map>, Loaded), Trouble> {
         folder::free_reserve(&self.folder, &self.options).map_err(Trouble::Other)?;
-        let db = self.open_database(database)?;
-        Ok(Box::new(RedbMap {
+        let (db, read) = self.open_database(database)?;
+        let map = RedbMap {
             db: RwLock::new(Some(db)),
             database: database.to_owned(),
             space: Mutex::new(Space::new(&self.folder, &self.options)),
             driver: self.clone(),
-        }))
+        };
+        Ok((Box::new(map), read))
     }
 }
 
@@ -132,7 +132,8 @@ impl RedbMap {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         drop(db.take());
         let opened = self.driver.open_database(&self.database);
-        *db = Some(opened.map_err(|it| it.told(&self.database))?);
+        let (opened, _) = opened.map_err(|it| it.told(&self.database))?;
+        *db = Some(opened);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use super::embedded::folder::{self, is_full, sync_folder};
 use super::embedded::{
     Driver, EmbeddedStore, Entries, Map, Purpose, Trouble, View, damaged, failed, panic_text, read,
 };
-use super::{Engine, Error, Options};
+use super::{Engine, Error, Loaded, Options};
 use space::{SEGMENT_BYTES, Space};
 use std::fs::{self, File};
 use std::path::Path;
@@ -43,16 +43,16 @@ impl Driver for SledDriver<'_> {
     }
 
     fn create(&self, database: &Path) -> Result<(), Error> {
-        let db = open_database(database, self.options).map_err(|it| it.told(database))?;
+        let (db, _) = open_database(database, self.options).map_err(|it| it.told(database))?;
         db.flush().map(drop).map_err(|e| failed("write a new database", &e))
     }
 
-    fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
+    fn open(&self, database: &Path) -> Result<(Box<dyn Map>, Loaded), Trouble> {
         folder::free_reserve(self.folder, self.options).map_err(Trouble::Other)?;
         remove_half_made_snapshots(database).map_err(Trouble::Other)?;
-        let db = open_database(database, self.options)?;
+        let (db, read) = open_database(database, self.options)?;
         let map = SledMap::new(db, database, self).map_err(Trouble::Other)?;
-        Ok(Box::new(map))
+        Ok((Box::new(map), read))
     }
 }
 
@@ -171,7 +171,7 @@ fn unread(what: &str, error: &::sled::Error) -> Error {
 }
 
 /// Opens sled in a thread of its own, because it panics on some kinds of damage.
-fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> {
+fn open_database(path: &Path, options: &Options) -> Result<(::sled::Db, Loaded), Trouble> {
     // Without sled's own flusher nothing is written behind our back: each write is flushed
     // anyway, and space is reclaimed within writes.
     let config = ::sled::Config::new()
@@ -186,8 +186,8 @@ fn open_database(path: &Path, options: &Options) -> Result<::sled::Db, Trouble> 
         let thread = builder.spawn(move || {
             // What a start needs is read at once, so that damage there shows here.
             config.open().map(|db| {
-                let checked = read::load(&SledView { db: &db, _visible: None });
-                checked.map(|_| db)
+                let read = read::load(&SledView { db: &db, _visible: None });
+                read.map(|it| (db, it))
             })
         });
         let opened = thread.map_err(|e| Trouble::Other(failed("start a thread", &e)))?.join();
@@ -237,11 +237,11 @@ mod tests {
             self.0.create(database)
         }
 
-        fn open(&self, database: &Path) -> Result<Box<dyn Map>, Trouble> {
-            let db = open_database(database, self.0.options)?;
+        fn open(&self, database: &Path) -> Result<(Box<dyn Map>, Loaded), Trouble> {
+            let (db, read) = open_database(database, self.0.options)?;
             let map = SledMap::new(db, database, &self.0).map_err(Trouble::Other)?;
             (self.1)(&map);
-            Ok(Box::new(map))
+            Ok((Box::new(map), read))
         }
     }
 

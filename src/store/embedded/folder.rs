@@ -55,7 +55,7 @@ pub(in super::super) fn open(
     if !database.exists() {
         create_database(&database, folder, driver)?;
     }
-    let map = driver.open(&database).map_err(|it| it.told(&database))?;
+    let (map, read) = driver.open(&database).map_err(|it| it.told(&database))?;
     let inbox = Inbox::open(folder, options)?;
     let writer = catch(|| bring_up_to_date(folder, (&*map, &inbox), format))?;
     // What a start reads is looked at before, so that damage there shows here.
@@ -69,6 +69,7 @@ pub(in super::super) fn open(
         folder: folder.to_owned(),
         witness,
         writer: Mutex::new(writer),
+        read: Mutex::new(Some(read)),
         failed: OnceLock::new(),
         _lock: lock,
     })
