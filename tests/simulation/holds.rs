@@ -8,8 +8,23 @@ use watchkeeper::domain::rules::Inhibition;
 
 /// Checks a state in which every timer up to a time has had its effect.
 pub(crate) fn check(state: &State, as_of: Timestamp) -> Verdict {
-    for alert in state.alerts.values().filter(|it| it.state == AlertState::Firing) {
-        check_inhibition(state, alert)?;
+    let firing: Vec<&Alert> = state
+        .alerts
+        .values()
+        .map(Box::as_ref)
+        .filter(|it| it.state == AlertState::Firing)
+        .collect();
+    let inhibitors: Vec<_> = state
+        .rules
+        .inhibitions
+        .iter()
+        .map(|rule| {
+            let sources = firing.iter().filter(|it| rule.source_matchers.matches(&it.labels));
+            (rule, sources.copied().collect::<Vec<_>>())
+        })
+        .collect();
+    for alert in firing {
+        check_inhibition(state, alert, &inhibitors)?;
         check_names(state, alert, as_of)?;
         check_alert_of_heartbeat(state, alert)?;
     }
@@ -39,11 +54,16 @@ fn check_names(state: &State, alert: &Alert, as_of: Timestamp) -> Verdict {
     ensure(is_named, || format!("nobody knows what holds {alert:?}"))
 }
 
-/// A firing alert is inhibited exactly if comparing it with every other says so.
-fn check_inhibition(state: &State, alert: &Alert) -> Verdict {
-    let firing = || state.alerts.values().filter(|it| it.state == AlertState::Firing);
-    let rules = &state.rules.inhibitions;
-    let rule = rules.iter().find(|rule| firing().any(|it| stands_over(it, alert, rule)));
+/// A firing alert is inhibited exactly if comparing it with all that a rule may begin with says so.
+fn check_inhibition(
+    state: &State,
+    alert: &Alert,
+    inhibitors: &[(&Inhibition, Vec<&Alert>)],
+) -> Verdict {
+    let inhibits = |(rule, sources): &&(&Inhibition, Vec<&Alert>)| {
+        sources.iter().any(|it| stands_over(it, alert, rule))
+    };
+    let rule = inhibitors.iter().find(inhibits).map(|(rule, _)| *rule);
     let by = alert.decision.inhibited_by().filter(|it| it.until.is_none());
     let is_right = by.map(|it| &it.rule) == rule.map(|it| &it.rule);
     ensure(is_right, || format!("{rule:?} should inhibit {alert:?}"))?;

@@ -34,10 +34,11 @@ pub(crate) fn check(state: &State, disk: &Contents) -> Verdict {
         }
     }
     let mut locks = BTreeSet::new();
+    let begun = Begun::of(state);
     for execution in state.executions.values() {
         let under_way = steps.get(&execution.id).copied().unwrap_or(0);
         check_execution(state, execution, under_way)?;
-        check_guards(state, execution)?;
+        begun.check_guards(execution)?;
         let is_alone = !holds_lock(execution) || locks.insert(&execution.lock);
         ensure(is_alone, || format!("the lock of {} is taken twice", execution.id))?;
     }
@@ -181,21 +182,36 @@ fn check_execution(state: &State, execution: &Execution, under_way: u32) -> Verd
     Ok(())
 }
 
-/// No run began while the guards held it back.
-fn check_guards(state: &State, execution: &Execution) -> Verdict {
-    let Some(began) = execution.started_at else { return Ok(()) };
-    let guards = &execution.runbook.guards;
-    let before = |seconds: u32| {
-        let from = began - SignedDuration::from_secs(seconds.into());
-        state.executions.values().filter(move |it| {
-            it.runbook.rule.name == execution.runbook.rule.name
-                && it.started_at.is_some_and(|at| from < at && at < began)
-        })
-    };
-    let runs = before(guards.runs_per_seconds).count();
-    ensure(runs < guards.runs_max as usize, || format!("{} is one run too many", execution.id))?;
-    let cooled = before(guards.cooldown_seconds).all(|it| it.lock != execution.lock);
-    ensure(cooled, || format!("{} began within the cooldown", execution.id))
+/// When the runs of each runbook began, with their locks.
+struct Begun<'a>(BTreeMap<&'a str, Vec<(Timestamp, &'a str)>>);
+
+impl<'a> Begun<'a> {
+    fn of(state: &'a State) -> Self {
+        let mut begun: BTreeMap<&str, Vec<(Timestamp, &str)>> = BTreeMap::new();
+        for run in state.executions.values() {
+            if let Some(at) = run.started_at {
+                let runs = begun.entry(&run.runbook.rule.name).or_default();
+                runs.push((at, &run.lock));
+            }
+        }
+        Self(begun)
+    }
+
+    /// No run began while the guards held it back.
+    fn check_guards(&self, execution: &Execution) -> Verdict {
+        let Some(began) = execution.started_at else { return Ok(()) };
+        let guards = &execution.runbook.guards;
+        let runs = self.0.get(execution.runbook.rule.name.as_str()).into_iter().flatten();
+        let before = |seconds: u32| {
+            let from = began - SignedDuration::from_secs(seconds.into());
+            runs.clone().filter(move |(at, _)| from < *at && *at < began)
+        };
+        let count = before(guards.runs_per_seconds).count();
+        let is_allowed = count < guards.runs_max as usize;
+        ensure(is_allowed, || format!("{} is one run too many", execution.id))?;
+        let cooled = before(guards.cooldown_seconds).all(|(_, lock)| *lock != execution.lock);
+        ensure(cooled, || format!("{} began within the cooldown", execution.id))
+    }
 }
 
 /// Keeps an eye on every notification from its making to its end.

@@ -189,10 +189,13 @@ impl Oracle {
 
     /// Each change that was told of is known once, however often and in whatever order it was told.
     fn check_changes(&self, state: &State, now: Timestamp) -> Result<(), String> {
+        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+        for change in state.change_log.open.values() {
+            *known.entry(&change.told.external_id).or_default() += 1;
+        }
         let recent = self.changes.iter().filter(|(_, at)| now.duration_since(**at) < KEPT);
         for (name, _) in recent {
-            let open = state.change_log.open.values();
-            let count = open.filter(|it| it.told.external_id == *name).count();
+            let count = known.get(name.as_str()).copied().unwrap_or_default();
             if count != 1 {
                 return Err(format!("the change `{name}` is known {count} times"));
             }
