@@ -170,7 +170,12 @@ pub fn read_pagerduty_change(bytes: &[u8]) {
 
 /// A body of any tool, by the general mapper and by every mapping that comes with us.
 pub fn read_any_webhook(bytes: &[u8]) {
-    for content_type in ["application/json", "application/x-www-form-urlencoded", "text/plain"] {
+    for content_type in [
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+    ] {
         if let Ok(entries) = ingest::guess_body(bytes, content_type, now()) {
             check_delivery(&ingest::deliver_entries(&entries, now()));
             let suggested = ingest::suggest_source(bytes, content_type, ("fuzz", now()));

@@ -1,5 +1,7 @@
 //! The body of a webhook of any tool: JSON, a form, plain text, JSON as text inside of JSON.
 
+mod multipart;
+
 use serde_json::{Map, Value};
 
 /// The longest text that may hold further JSON, in bytes.
@@ -12,6 +14,9 @@ const TEXTS: [&str; 2] = ["text/plain", "text/markdown"];
 /// object of its fields; if its only field is JSON, that is the body. A text becomes an object with the
 /// field `text`. Fails with a reason.
 pub(super) fn read(body: &[u8], content_type: &str) -> Result<Value, String> {
+    if let Some(boundary) = multipart::boundary(content_type) {
+        return form_body(multipart::read(body, boundary)?);
+    }
     let text =
         std::str::from_utf8(body).map_err(|error| format!("the body is no text: {error}"))?;
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -72,6 +77,11 @@ fn read_form(text: &str) -> Result<Value, String> {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         fields.insert(decoded(name)?, Value::String(decoded(value)?));
     }
+    form_body(fields)
+}
+
+/// A form is the object of its fields, or what one of them holds.
+fn form_body(fields: Map<String, Value>) -> Result<Value, String> {
     for name in ["payload", "json", "data", "body"] {
         if let Some(Value::String(text)) = fields.get(name)
             && let Ok(inner @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str(text)
@@ -139,6 +149,7 @@ mod tests {
     #[test]
     fn bodies_come_in_several_wrappings() {
         const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+        const PARTS: &str = "multipart/form-data; boundary=x";
         for (body, content_type, expected) in [
             (r#"{"a": 1}"#, "application/json", Ok(json!({"a": 1}))),
             (r#"{"a": 1}"#, "text/plain; charset=UTF-8", Ok(json!({"a": 1}))),
@@ -146,6 +157,12 @@ mod tests {
             ("a=b+c&d=%C3%A4", FORM, Ok(json!({"a": "b c", "d": "\u{e4}"}))),
             ("a=%zz", FORM, Err("the form has a broken escape")),
             ("&&", FORM, Err("the form has no fields")),
+            (
+                "--x\r\nContent-Disposition: form-data; name=a\r\n\r\nb\r\n--x--",
+                PARTS,
+                Ok(json!({"a": "b"})),
+            ),
+            ("--x--", PARTS, Err("the form has no fields")),
             (" ", "application/json", Err("the body is empty")),
             ("{", "application/json", Err("the body is no JSON")),
             (r#"{"a": 1}"#, FORM, Ok(json!({"a": 1}))),
