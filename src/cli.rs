@@ -11,6 +11,7 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
+pub mod forecast;
 pub mod freeze;
 pub mod heartbeat;
 mod ids;
@@ -105,6 +106,9 @@ enum Remote {
     Silence(Noun<silence::Command>),
     /// List maintenance windows
     Maintenance(Noun<maintenance::Command>),
+    /// List what will be full, and why nothing is foretold of the rest
+    #[command(alias = "forecasts")]
+    Forecast(Noun<forecast::Command>),
     /// List freezes, make and end them
     #[command(alias = "freezes")]
     Freeze(Noun<freeze::Command>),
@@ -236,6 +240,7 @@ fn talk(server: &str, command: Remote) -> Result<()> {
             Remote::Maintenance(it) => {
                 maintenance::run(&client, it.command, it.output.output).await
             }
+            Remote::Forecast(it) => forecast::run(&client, it.command, it.output.output).await,
             Remote::Freeze(it) => freeze::run(&client, it.command, it.output.output).await,
             Remote::Heartbeat(it) => heartbeat::run(&client, it.command, it.output.output).await,
             Remote::Incident(it) => incident::run(&client, it.command, it.output.output).await,
@@ -381,6 +386,7 @@ mod tests {
             "watchkeeper silence preview a=b c!=d --days 7 -o json",
             "watchkeeper silence expire 1 2",
             "watchkeeper maintenance list",
+            "watchkeeper forecasts list -o json",
             "watchkeeper freeze add shop cart --duration 2d --allow emergency --reason sale",
             "watchkeeper freeze add --until 2027-01-02T00:00:00Z --reason christmas",
             "watchkeeper incident list --state open,acknowledged --priority P1 --service s --limit 5",

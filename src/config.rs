@@ -19,6 +19,7 @@ mod each;
 mod expression;
 mod fields;
 mod files;
+mod forecast;
 mod freeze;
 mod heartbeat;
 mod import;
@@ -53,8 +54,8 @@ pub use code::Code;
 pub use import::{ImportNote, Imported, import_alertmanager};
 pub use rule_test::{
     ExpectedAlert, ExpectedChange, ExpectedExecution, ExpectedHeartbeat, ExpectedIncident,
-    ExpectedNotification, ExpectedProblem, ExpectedStep, RuleTest, TestDeed, TestExpectation,
-    TestFact, TestInput,
+    ExpectedNotification, ExpectedProblem, ExpectedStep, Measurement, RuleTest, TestDeed,
+    TestExpectation, TestFact, TestInput,
 };
 pub use secret::{read_secret, read_token};
 pub use watch::{Watcher, watch};

@@ -13,6 +13,7 @@ pub mod effect;
 pub mod event;
 pub mod execution;
 pub mod flapping;
+pub mod forecast;
 pub mod freeze;
 mod gap;
 pub mod heartbeat;

@@ -13,6 +13,7 @@ mod clock;
 mod failpoint;
 mod intake;
 mod knowledge;
+mod outlook;
 mod overlay;
 mod perform;
 mod persist;

@@ -14,6 +14,7 @@ mod cloudevents;
 mod coalesce;
 mod details;
 mod feeding;
+mod forecast;
 mod guess;
 mod heartbeat;
 mod history;
@@ -36,6 +37,7 @@ mod tried;
 mod validate;
 mod webhook;
 
+pub use forecast::begin as begin_forecasts;
 pub use heartbeat::{clean as clean_output, read_address as read_ping};
 pub use history::{ToldAlert, ToldChange, read_range, read_webhook_line};
 pub use keys::Keys;

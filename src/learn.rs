@@ -6,6 +6,7 @@
 //! follows in the wake of a fault is counted to it; and each group is described by what its members share.
 
 mod articles;
+mod capacity;
 mod chance;
 mod clusters;
 mod communities;
@@ -23,6 +24,7 @@ mod verdict;
 mod wake;
 
 pub use articles::{Articles, Feedbacks};
+pub use capacity::{Readings, look_ahead};
 pub use history::History;
 pub use similar::Past;
 

@@ -39,6 +39,8 @@ mod elsewhere;
 mod engines;
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/forecast.rs"]
+mod forecast;
 #[path = "daemon/freezes.rs"]
 mod freezes;
 #[path = "daemon/hands.rs"]

@@ -3,9 +3,9 @@
 use super::access::RoleOf;
 use super::error::ApiError;
 use super::{
-    Context, alerts, articles, audit, changes, doctor, drafts, executions, explain, freezes,
-    heartbeats, incidents, maintenance, metrics, openapi, page, problems, reports, runbooks,
-    services, silences, status, stream,
+    Context, alerts, articles, audit, changes, doctor, drafts, executions, explain, forecasts,
+    freezes, heartbeats, incidents, maintenance, metrics, openapi, page, problems, reports,
+    runbooks, services, silences, status, stream,
 };
 use crate::config::Role;
 use axum::Router;
@@ -99,6 +99,7 @@ pub(super) fn operations() -> Vec<Operation> {
     operations.extend(incidents::operations());
     operations.extend(silences::operations());
     operations.extend(maintenance::operations());
+    operations.extend(forecasts::operations());
     operations.extend(freezes::operations());
     operations.extend(heartbeats::operations());
     operations.extend(problems::operations());

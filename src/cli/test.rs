@@ -8,6 +8,7 @@ mod deeds;
 mod incidents;
 mod input;
 mod problems;
+mod readings;
 
 use super::check;
 use super::output;
@@ -203,6 +204,7 @@ impl World {
                 Event::CommandGiven { by: by.clone(), command: command.as_ref().clone() }
             }
             TestFact::Pings(ping) => Event::HeartbeatPinged(ping.clone()),
+            TestFact::Measured(measurement) => readings::looked_at(&self.watch, measurement),
             TestFact::Gap(seconds) => {
                 self.watch.now = later(self.watch.now, i64::from(*seconds));
                 Event::WatchStarted { last_seen: Some(at) }

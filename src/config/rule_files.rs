@@ -8,8 +8,9 @@ use super::reader::{Reader, Source};
 use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
-    Checked, article, catalog, correlation, detection, freeze, heartbeat, inhibition, maintenance,
-    notification, runbook, service_level, silence, source, step, time_interval, topology,
+    Checked, article, catalog, correlation, detection, forecast, freeze, heartbeat, inhibition,
+    maintenance, notification, runbook, service_level, silence, source, step, time_interval,
+    topology,
 };
 use crate::domain::rules::{Mode, RuleSet};
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 17] = [
+pub(super) const LISTS: [&str; 18] = [
     "time_intervals",
     "correlations",
     "never_together",
@@ -33,6 +34,7 @@ pub(super) const LISTS: [&str; 17] = [
     "routes",
     "runbooks",
     "problem_detection",
+    "forecasts",
     "sources",
     "heartbeats",
     "tests",
@@ -158,6 +160,10 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
     });
     each(reader, &mut fields, "problem_detection", |reader, node| {
         rules.problem_detection.push(detection::detection(reader, node)?);
+        Some(())
+    });
+    each(reader, &mut fields, "forecasts", |reader, node| {
+        rules.forecasts.push(forecast::forecast(reader, node)?);
         Some(())
     });
     each(reader, &mut fields, "sources", |reader, node| {

@@ -4,11 +4,13 @@ mod change;
 mod deed;
 mod incident;
 mod problem;
+mod readings;
 
 pub use change::ExpectedChange;
 pub use deed::{ExpectedExecution, ExpectedStep, TestDeed};
 pub use incident::ExpectedIncident;
 pub use problem::ExpectedProblem;
+pub use readings::Measurement;
 
 use super::code::Code;
 use super::fields::Fields;
@@ -72,6 +74,8 @@ pub enum TestFact {
         /// What.
         command: Box<Command>,
     },
+    /// Values were measured until now.
+    Measured(Measurement),
     /// Nobody watches for so many seconds: the daemon is down.
     Gap(u32),
 }
@@ -180,6 +184,7 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         "stop_runbook",
         "resume_runbook",
         "gap",
+        "readings",
     ];
     let given = given
         .into_iter()
@@ -203,6 +208,9 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         }
         (Some(("heartbeat", node)), None) => ping(reader, node).map(TestFact::Pings),
         (Some(("gap", node)), None) => Some(TestFact::Gap(reader.positive_duration(node))),
+        (Some(("readings", node)), None) => {
+            readings::measurement(reader, node).map(TestFact::Measured)
+        }
         (Some((kind, node)), None) if incident::ORDERS.contains(&kind) => {
             incident::order(reader, kind, node).map(|it| orders("test", it))
         }
@@ -215,7 +223,7 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Option<TestInput> {
         _ => {
             let message = "an input has one of `alert`, `resolve`, `acknowledge`, `change`, \
                            `heartbeat`, `run`, `approve`, `deny`, `stop_runbooks`, `resume_runbooks`, \
-                           `stop_runbook`, `resume_runbook`, `gap`, `detect_problems`, \
+                           `stop_runbook`, `resume_runbook`, `gap`, `readings`, `detect_problems`, \
                            `accept_problem`, `reject_problem`, `close_problem`, `known_error`, \
                            `plan_fix`, `link`, `unlink`, `merge` and `split`";
             reader.report(fields.place, Code::MissingField, message);

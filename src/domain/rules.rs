@@ -22,6 +22,7 @@ pub use suppression::{Inhibition, MaintenanceRule, SilenceRule};
 
 use super::correlation::Way;
 use super::flapping::FlappingRule;
+use super::forecast::ForecastRule;
 use super::freeze::FreezeRule;
 use super::heartbeat::HeartbeatRule;
 use super::item::{Catalog, Topology};
@@ -97,6 +98,9 @@ pub struct RuleSet {
     pub runbooks: Vec<Runbook>,
     /// When and how recurring problems are looked for.
     pub problem_detection: Vec<ProblemDetection>,
+    /// What must not become full.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forecasts: Vec<ForecastRule>,
     /// Times under a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub time_intervals: Vec<Arc<TimeIntervals>>,

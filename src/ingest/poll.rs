@@ -12,6 +12,7 @@ use super::{Door, jitter};
 use crate::config::{self, Credentials, PrometheusServer};
 use crate::domain::label::Labels;
 use crate::domain::later;
+pub(super) use answer::data;
 pub use answer::read as read_polled_alerts;
 use futures_util::StreamExt;
 use hearing::{Hearing, held_by};
@@ -169,25 +170,55 @@ impl Poller {
     }
 
     async fn ask(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
-        let request = self.client.get(format!("{}{path}", self.server.url));
-        let request = self.with_credentials(request)?;
-        let answer = request.send().await.map_err(|it| reason(&it.without_url()))?;
-        let status = answer.status();
-        if !status.is_success() {
-            return Err(format!("{path} was answered with status `{}`", status.as_u16()));
-        }
-        read_answer(answer, bytes_max).await.map_err(|error| format!("{path}: {error}"))
+        question(&self.client, &self.server, path, &[])?.read(bytes_max).await
     }
+}
 
-    fn with_credentials(&self, request: RequestBuilder) -> Result<RequestBuilder, String> {
-        let read = |it| config::read_secret(&self.server.name, it).map_err(|it| it.to_string());
-        Ok(match &self.server.credentials {
-            None => request,
-            Some(Credentials::Bearer(token)) => request.bearer_auth(read(token)?),
-            Some(Credentials::Basic { username, password }) => {
-                request.basic_auth(username, Some(read(password)?))
-            }
-        })
+/// A question to a server.
+pub(super) struct Question<'a> {
+    path: &'a str,
+    request: RequestBuilder,
+}
+
+/// Puts a question together, with the credentials that the server wants.
+pub(super) fn question<'a>(
+    client: &Client,
+    server: &PrometheusServer,
+    path: &'a str,
+    values: &[(&str, String)],
+) -> Result<Question<'a>, String> {
+    let url = format!("{}{path}", server.url);
+    let mut url = reqwest::Url::parse(&url).map_err(|error| format!("bad URL: {error}"))?;
+    for (name, value) in values {
+        url.query_pairs_mut().append_pair(name, value);
+    }
+    let read = |it| config::read_secret(&server.name, it).map_err(|it| it.to_string());
+    let request = client.get(url);
+    let request = match &server.credentials {
+        None => request,
+        Some(Credentials::Bearer(token)) => request.bearer_auth(read(token)?),
+        Some(Credentials::Basic { username, password }) => {
+            request.basic_auth(username, Some(read(password)?))
+        }
+    };
+    Ok(Question { path, request })
+}
+
+impl Question<'_> {
+    /// Sends it and reads the answer, if that is not longer than it may be.
+    pub(super) async fn read(self, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let path = self.path;
+        let answer = self.request.send().await.map_err(|it| reason(&it.without_url()))?;
+        let status = answer.status();
+        let is_success = status.is_success();
+        let body = read_answer(answer, bytes_max).await.map_err(|error| format!("{path}: {error}"));
+        if is_success {
+            return body;
+        }
+        let said = body.ok().and_then(|it| data::<()>(&it).err()).unwrap_or_default();
+        let said =
+            said.strip_prefix("it answered: ").map(|it| format!(": {it}")).unwrap_or_default();
+        Err(format!("{path} was answered with status `{}`{said}", status.as_u16()))
     }
 }
 

@@ -7,6 +7,7 @@ use changes::Changes;
 pub use suppression::Silences;
 
 use super::Gauges;
+use super::forecasts::Forecasts;
 use super::heard::Heard;
 use crate::domain::Count;
 use crate::domain::alert::Disposition;
@@ -58,6 +59,7 @@ struct Inner {
     notifications: IntCounterVec,
     changes: Changes,
     heard: Heard,
+    forecasts: Forecasts,
     effects_dead: IntGauge,
     records_set_aside: IntCounter,
     store_healed: IntCounter,
@@ -170,6 +172,10 @@ impl Metrics {
         &self.inner.heard
     }
 
+    pub(super) fn forecasts(&self) -> &Forecasts {
+        &self.inner.forecasts
+    }
+
     /// Counts alerts that a source delivered.
     pub fn alerts_received(&self, source: &str, count: u64) {
         let source = self.inner.bounded("source", source);
@@ -277,6 +283,7 @@ impl Inner {
                 &["outcome"],
             ),
             heard: Heard::new(&registry),
+            forecasts: Forecasts::new(&registry),
             changes: Changes::new(&registry),
             records_set_aside: plain(
                 "watchkeeper_records_set_aside_total",

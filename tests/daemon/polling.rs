@@ -14,14 +14,14 @@ use tempfile::TempDir;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A page that tells what the test wants, and counts who asks.
-struct Page {
-    address: SocketAddr,
-    text: Arc<Mutex<String>>,
+pub(crate) struct Page {
+    pub(crate) address: SocketAddr,
+    pub(crate) text: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Page {
-    fn serve() -> Self {
+    pub(crate) fn serve() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let page = Self {
             address: listener.local_addr().unwrap(),

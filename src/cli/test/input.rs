@@ -25,6 +25,9 @@ fn line(input: &TestInput) -> String {
         TestFact::Changes(change) => format!("change `{}`", change.title),
         TestFact::Pings(ping) => format!("heartbeat {}", ping.heartbeat),
         TestFact::Orders { by, command } => format!("order of {by} {command:?}"),
+        TestFact::Measured(it) => {
+            format!("readings of {} series for {}", it.series.len(), it.forecast)
+        }
         TestFact::Gap(seconds) => format!("gap of {seconds} s"),
     };
     let source =

@@ -66,7 +66,8 @@ struct Configuration {
     yaml: String,
 }
 
-fn data<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+/// What an answer holds. Fails when it is none, or one that says why there is nothing.
+pub(in crate::ingest) fn data<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let answer: Answer<T> = serde_json::from_slice(body)
         .map_err(|error| format!("no answer of Prometheus: {error}"))?;
     match answer.data {
