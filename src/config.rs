@@ -27,6 +27,7 @@ mod inhibition;
 mod maintenance;
 pub mod mapping;
 mod notification;
+mod rate;
 mod reader;
 mod rule_files;
 mod rule_test;

@@ -33,6 +33,7 @@ pub mod notification;
 mod number;
 pub mod planted;
 pub mod problem;
+pub mod rate;
 pub mod restore;
 pub mod rules;
 pub mod schedule;
@@ -101,6 +102,8 @@ pub struct State {
     pub notifications: BTreeMap<NotificationId, Notification>,
     /// What fired and who was told today.
     pub noise: noise::Accounts,
+    /// How often alerts usually begin.
+    pub habits: rate::Habits,
     /// The rules in force.
     pub rules: Arc<RuleSet>,
     /// Small things that must survive a restart.
@@ -125,6 +128,8 @@ pub struct State {
     turn: Turn,
     /// What the turn under way has still to tell other practices.
     facts: VecDeque<Fact>,
+    /// The kinds of alert that were seen for the first time in the delivery under way.
+    new_kinds: Vec<Arc<str>>,
     /// Alerts that joined or ended in the turn under way, to make one timeline entry of many.
     moved: BTreeMap<(IncidentId, Moved), Vec<Fingerprint>>,
 }
@@ -185,6 +190,9 @@ pub struct Memory {
     /// In how many minutes alerts begin of which nobody knows what they depend on.
     #[serde(default)]
     pub moments: correlation::Chance,
+    /// Since when rates are watched.
+    #[serde(default)]
+    pub rates: rate::Watching,
     /// When places that were not heard of for long were last forgotten.
     #[serde(default)]
     pub learned_swept_at: Option<Timestamp>,
@@ -238,6 +246,8 @@ pub enum ObjectKey {
     Experience(Arc<str>),
     /// What was learned of a place that is in no catalog.
     LearnedPlace(Arc<str>),
+    /// How often something usually begins.
+    Habit(Arc<str>),
     /// An entry of the audit trail.
     Audit(audit::AuditId),
     /// [`Memory`].
@@ -365,12 +375,13 @@ impl State {
     #[must_use = "what is taken must be written"]
     pub fn take_changes(&mut self) -> Changes {
         self.noise.mark(&mut self.changes);
+        self.habits.mark(&mut self.changes);
         std::mem::take(&mut self.changes)
     }
 
     /// Whether something changed since the last [`State::take_changes`].
     pub fn has_changes(&self) -> bool {
-        !self.changes.is_empty() || self.noise.has_changes()
+        !self.changes.is_empty() || self.noise.has_changes() || self.habits.has_changes()
     }
 
     /// Passes facts between the practices until there are none left.

@@ -30,6 +30,7 @@ mod payload;
 mod poll;
 mod quarantine;
 mod quota;
+mod rate;
 mod seen;
 mod signature;
 mod sns;
@@ -44,6 +45,7 @@ pub use keys::Keys;
 pub use mapped::{Kind, Mapped};
 pub use poll::{begin as begin_polling, client as http_client, read_polled_alerts};
 pub use quarantine::Quarantined;
+pub use rate::begin as begin_rates;
 pub use tried::{
     deliver_entries, guess_body, map_body, map_quarantined, map_service_body, read_alerta,
     read_cloudevents, read_opsgenie, read_pagerduty_change, read_pagerduty_event,

@@ -16,6 +16,7 @@ mod history;
 mod index;
 mod mask;
 mod points;
+mod rate;
 mod rhythm;
 mod similar;
 mod terms;
@@ -26,6 +27,7 @@ mod wake;
 pub use articles::{Articles, Feedbacks};
 pub use capacity::{Readings, look_ahead};
 pub use history::History;
+pub use rate::unusual_rates;
 pub use similar::Past;
 
 use crate::domain::incident::IncidentId;

@@ -157,6 +157,8 @@ pub enum Kind {
     Experience,
     /// What was learned of a place that is in no catalog. Id: `service/cart`.
     LearnedPlace,
+    /// How often something usually begins. Id: `alert/DiskFull`.
+    Habit,
     /// An entry of the audit trail, always closed. Id: `AUD-7`.
     Audit,
     /// The one small object of things to remember. Id: `memory`.

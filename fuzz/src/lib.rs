@@ -302,7 +302,7 @@ pub fn read_stored_value(bytes: &[u8]) {
 }
 
 /// The kinds of objects that are loaded at a start.
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     Kind::AlertPage,
     Kind::Incident,
     Kind::Execution,
@@ -317,6 +317,7 @@ const KINDS: [Kind; 16] = [
     Kind::Noise,
     Kind::Experience,
     Kind::LearnedPlace,
+    Kind::Habit,
     Kind::Article,
     Kind::Feedback,
 ];

@@ -62,6 +62,7 @@ pub(super) struct AlertView {
     flapping_since: Option<Timestamp>,
     held_until: Option<Timestamp>,
     count: u32,
+    new: bool,
     why: String,
 }
 
@@ -87,6 +88,7 @@ pub(super) fn view(alert: &Alert, catalog: &Catalog) -> AlertView {
         flapping_since: alert.flapping_since(),
         held_until: alert.held_until(),
         count: alert.count,
+        new: alert.is_new,
         why: explain::why_alert(alert),
     }
 }

@@ -279,7 +279,11 @@ fn deduplicated(alert: &Alert) -> Stage {
         count => format!("known by its labels; it began to fire {count} times"),
     };
     let detail = format!("the fingerprint {} of {}", alert.fingerprint, alert.labels);
-    Stage::new("deduplicate", verdict).evidence("labels", DECISIVE, detail)
+    let stage = Stage::new("deduplicate", verdict).evidence("labels", DECISIVE, detail);
+    if !alert.is_new {
+        return stage;
+    }
+    stage.evidence("new_kind", MINOR, "the first of its kind since rates have been watched")
 }
 
 fn correlated(alert: &Alert) -> Stage {

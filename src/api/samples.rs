@@ -64,6 +64,7 @@ pub(super) fn alert() -> Alert {
         incident: Some(IncidentId(42)),
         joined_at: None,
         has_led: false,
+        is_new: false,
         decision: Decision {
             at: at(0),
             disposition: Disposition::Opened,

@@ -9,7 +9,7 @@ use super::rule_test::{RuleTest, rule_test};
 use super::yaml::{Node, Value, parse};
 use super::{
     Checked, article, catalog, correlation, detection, forecast, freeze, heartbeat, inhibition,
-    maintenance, notification, runbook, service_level, silence, source, step, time_interval,
+    maintenance, notification, rate, runbook, service_level, silence, source, step, time_interval,
     topology,
 };
 use crate::domain::rules::{Mode, RuleSet};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 const RESOLVE_TIMEOUT_SECONDS: u32 = 300;
 
 /// The lists that a rule file may hold.
-pub(super) const LISTS: [&str; 18] = [
+pub(super) const LISTS: [&str; 19] = [
     "time_intervals",
     "correlations",
     "never_together",
@@ -35,6 +35,7 @@ pub(super) const LISTS: [&str; 18] = [
     "runbooks",
     "problem_detection",
     "forecasts",
+    "unusual_rates",
     "sources",
     "heartbeats",
     "tests",
@@ -158,14 +159,7 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, collected: &mut Colle
         rules.runbooks.push(runbook::runbook(reader, node)?);
         Some(())
     });
-    each(reader, &mut fields, "problem_detection", |reader, node| {
-        rules.problem_detection.push(detection::detection(reader, node)?);
-        Some(())
-    });
-    each(reader, &mut fields, "forecasts", |reader, node| {
-        rules.forecasts.push(forecast::forecast(reader, node)?);
-        Some(())
-    });
+    read_learned(reader, &mut fields, rules);
     each(reader, &mut fields, "sources", |reader, node| {
         rules.sources.push(source::source(reader, node)?);
         Some(())
@@ -202,6 +196,22 @@ fn read_suppression(reader: &mut Reader<'_>, fields: &mut Fields<'_>, rules: &mu
     });
     each(reader, fields, "freezes", |reader, node| {
         rules.freezes.push(freeze::freeze(reader, node)?);
+        Some(())
+    });
+}
+
+/// Reads what is learned, and when.
+fn read_learned(reader: &mut Reader<'_>, fields: &mut Fields<'_>, rules: &mut RuleSet) {
+    each(reader, fields, "problem_detection", |reader, node| {
+        rules.problem_detection.push(detection::detection(reader, node)?);
+        Some(())
+    });
+    each(reader, fields, "forecasts", |reader, node| {
+        rules.forecasts.push(forecast::forecast(reader, node)?);
+        Some(())
+    });
+    each(reader, fields, "unusual_rates", |reader, node| {
+        rules.unusual_rates.push(rate::unusual_rates(reader, node)?);
         Some(())
     });
 }

@@ -91,6 +91,9 @@ pub struct Alert {
     /// Whether other alerts followed it that it may have caused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_led: bool,
+    /// Whether it was the first of its kind, after rates had been watched for long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_new: bool,
     /// What became of it, and why.
     pub decision: Decision,
     /// How it came and went, once it was over.
@@ -144,6 +147,7 @@ impl State {
             let disposition = self.receive(now, &batch.source, received);
             self.turn.counts.push(Count::Alert(disposition));
         }
+        self.tell_new_kinds(now);
     }
 
     /// Sends one alert through the stages; they stand here in their order.
@@ -172,12 +176,14 @@ impl State {
             }
             (None, true) => {
                 self.begin_alert(now, fingerprint, &word);
+                self.count_rate(now, source, received);
                 let disposition = self.decide(now, fingerprint);
                 self.account_beginning(now, fingerprint, disposition);
                 disposition
             }
             (Some(false), true) => {
                 self.begin_alert(now, fingerprint, &word);
+                self.count_rate(now, source, received);
                 let resumed = self.resume(now, fingerprint);
                 let disposition = resumed.unwrap_or_else(|| self.decide(now, fingerprint));
                 self.count_change(now, fingerprint);
@@ -268,6 +274,7 @@ impl State {
             incident: None,
             joined_at: None,
             has_led: false,
+            is_new: false,
             decision: Decision {
                 at: now,
                 disposition: Disposition::Resolved,

@@ -11,6 +11,7 @@ impl State {
         /// more for its evaluation and the way.
         const GRACE_SECONDS: i64 = 90;
         self.memory.hold_until = Some(later(now, GRACE_SECONDS));
+        self.rates_were_not_watched(now);
         self.changes.objects.insert(ObjectKey::Memory);
         self.rebuild_timers(now);
     }

@@ -13,6 +13,7 @@ use super::noise;
 use super::notification::Notification;
 use super::planted::{self, Bug};
 use super::problem::Problem;
+use super::rate::Habit;
 use super::rules::RuleSet;
 use super::silence::Silence;
 use super::{Changes, Count, Memory, ObjectKey, State};
@@ -54,6 +55,8 @@ pub enum Stored {
     Experience(Box<Experience>),
     /// What was learned of a place.
     LearnedPlace(Box<LearnedPlace>),
+    /// How often something usually begins.
+    Habit(Box<Habit>),
     /// Small things.
     Memory(Box<Memory>),
     /// The rules in force.
@@ -102,6 +105,7 @@ impl State {
             Stored::Noise(it) => self.noise.put(*it),
             Stored::Experience(it) => drop(self.experiences.insert(it.name.clone(), *it)),
             Stored::LearnedPlace(it) => self.learned.put(*it),
+            Stored::Habit(it) => self.habits.put(*it),
             Stored::Memory(it) => self.memory = *it,
             Stored::Rules(it) => self.rules = it,
         }

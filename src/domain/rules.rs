@@ -28,6 +28,7 @@ use super::heartbeat::HeartbeatRule;
 use super::item::{Catalog, Topology};
 use super::knowledge::Article;
 use super::matcher::Matchers;
+use super::rate::RateRule;
 use super::service_level::TargetKind;
 use super::source::Source;
 use super::time_interval::TimeIntervals;
@@ -101,6 +102,9 @@ pub struct RuleSet {
     /// What must not become full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forecasts: Vec<ForecastRule>,
+    /// That rates are watched; the first says how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unusual_rates: Vec<RateRule>,
     /// Times under a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub time_intervals: Vec<Arc<TimeIntervals>>,

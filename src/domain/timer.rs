@@ -123,6 +123,7 @@ impl State {
             | ObjectKey::Noise(_)
             | ObjectKey::Experience(_)
             | ObjectKey::LearnedPlace(_)
+            | ObjectKey::Habit(_)
             | ObjectKey::Audit(_)
             | ObjectKey::Memory
             | ObjectKey::Rules => None,

@@ -60,6 +60,7 @@ fn keys(state: &State, kind: Kind) -> Vec<ObjectKey> {
         Kind::LearnedPlace => {
             state.learned.keys().map(|it| ObjectKey::LearnedPlace(it.clone())).collect()
         }
+        Kind::Habit => state.habits.all().map(|it| ObjectKey::Habit(it.name.clone())).collect(),
         Kind::AlertPage | Kind::Alert | Kind::Audit | Kind::Memory | Kind::Rules => Vec::new(),
     }
 }

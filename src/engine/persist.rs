@@ -49,6 +49,7 @@ pub(super) fn write_down(state: &State, changes: &Changes) -> Written {
         ObjectKey::Article(name) => !state.articles.contains_key(name),
         ObjectKey::Experience(name) => !state.experiences.contains_key(name),
         ObjectKey::LearnedPlace(key) => state.learned.get(key).is_none(),
+        ObjectKey::Habit(name) => state.habits.get(name).is_none(),
         ObjectKey::Audit(_) => true,
         _ => false,
     };
@@ -80,6 +81,7 @@ pub fn name_of(key: &ObjectKey) -> (Kind, String) {
         ObjectKey::Noise(it) => (Kind::Noise, it.to_string()),
         ObjectKey::Experience(it) => (Kind::Experience, it.to_string()),
         ObjectKey::LearnedPlace(it) => (Kind::LearnedPlace, it.to_string()),
+        ObjectKey::Habit(it) => (Kind::Habit, it.to_string()),
         ObjectKey::Audit(it) => (Kind::Audit, it.to_string()),
         ObjectKey::Memory => (Kind::Memory, "memory".to_owned()),
         ObjectKey::Rules => (Kind::Rules, "rules".to_owned()),
@@ -104,6 +106,7 @@ pub(super) fn open_object(state: &State, key: &ObjectKey) -> Option<Object> {
         ObjectKey::Noise(it) => state.noise.get(it).map(|it| object(kind, id, &it)),
         ObjectKey::Experience(it) => state.experiences.get(it).map(|it| object(kind, id, it)),
         ObjectKey::LearnedPlace(it) => state.learned.get(it).map(|it| object(kind, id, it)),
+        ObjectKey::Habit(it) => state.habits.get(it).map(|it| object(kind, id, it)),
         ObjectKey::Memory => Some(object(kind, id, &state.memory)),
         ObjectKey::Rules => Some(object(kind, id, &*state.rules)),
     }
@@ -171,6 +174,7 @@ fn read_part(objects: &[Object]) -> Result<Vec<Stored>, Error> {
             Kind::Noise => stored.push(Stored::Noise(parse(object)?)),
             Kind::Experience => stored.push(Stored::Experience(parse(object)?)),
             Kind::LearnedPlace => stored.push(Stored::LearnedPlace(parse(object)?)),
+            Kind::Habit => stored.push(Stored::Habit(parse(object)?)),
             Kind::Memory => stored.push(Stored::Memory(parse(object)?)),
             Kind::Rules => stored.push(Stored::Rules(parse(object)?)),
         }

@@ -8,7 +8,7 @@ use watchkeeper::store::{Kind, Object, Options, Scope, Store, redb};
 
 type Objects = BTreeMap<(Kind, String), String>;
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 19] = [
     Kind::AlertPage,
     Kind::Alert,
     Kind::Incident,
@@ -24,6 +24,7 @@ const KINDS: [Kind; 18] = [
     Kind::Noise,
     Kind::Experience,
     Kind::LearnedPlace,
+    Kind::Habit,
     Kind::Audit,
     Kind::Memory,
     Kind::Rules,

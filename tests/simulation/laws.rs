@@ -68,6 +68,7 @@ fn check_counts(state: &State, disk: &Contents) -> Verdict {
         (Kind::Noise, state.noise.keys().len()),
         (Kind::Experience, state.experiences.len()),
         (Kind::LearnedPlace, state.learned.keys().count()),
+        (Kind::Habit, state.habits.all().count()),
     ] {
         let stored = disk.open_count(kind);
         ensure(stored == count, || format!("{stored} of {kind:?} are open, not {count}"))?;

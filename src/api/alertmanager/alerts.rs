@@ -277,6 +277,7 @@ pub(super) mod tests {
             incident: None,
             joined_at: None,
             has_led: false,
+            is_new: false,
             decision: Decision {
                 at,
                 disposition: Disposition::Opened,

@@ -24,6 +24,7 @@ pub(super) fn begin(
     if !settings.prometheus.is_empty() {
         tasks.extend(ingest::begin_polling(door, &settings.prometheus).map_err(failed)?);
     }
+    tasks.push(ingest::begin_rates(door));
     tasks.push(ingest::begin_forecasts(door, &settings.prometheus).map_err(failed)?);
     if let Some(out) = settings.heartbeat_out.clone() {
         let client = ingest::http_client().map_err(failed)?;

@@ -188,6 +188,7 @@ fn name_of(key: &ObjectKey) -> Option<String> {
         | ObjectKey::Audit(_)
         | ObjectKey::Experience(_)
         | ObjectKey::Feedback(_)
+        | ObjectKey::Habit(_)
         | ObjectKey::Heartbeat(_)
         | ObjectKey::LearnedPlace(_)
         | ObjectKey::Memory

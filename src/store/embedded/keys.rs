@@ -229,6 +229,7 @@ fn byte_of_kind(kind: Kind) -> u8 {
         Kind::Experience => 18,
         Kind::Freeze => 19,
         Kind::LearnedPlace => 20,
+        Kind::Habit => 24,
         Kind::Audit => 30,
     }
 }
@@ -252,6 +253,7 @@ fn kind_of_byte(byte: u8) -> Option<Kind> {
         18 => Kind::Experience,
         19 => Kind::Freeze,
         20 => Kind::LearnedPlace,
+        24 => Kind::Habit,
         30 => Kind::Audit,
         _ => return None,
     })
