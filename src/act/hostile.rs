@@ -13,7 +13,7 @@ use crate::domain::execution::Context;
 use crate::domain::label::Labels;
 use crate::domain::rules::{
     Action, Bounds, Guards, Parameter, Receiver, RuleRef, RuleSet, Runbook, RunbookMode,
-    SecretText, Step, Tool,
+    SecretText, Step, Tool, arguments,
 };
 use crate::domain::template;
 use jiff::Timestamp;
@@ -127,6 +127,30 @@ async fn an_argument_stays_what_it_is() {
     assert!(!canary.exists(), "something was executed");
 }
 
+#[test]
+fn an_option_gets_into_no_argument() {
+    let argv = |texts: &[&str], value: &str| {
+        let texts: Vec<String> = texts.iter().map(|it| (*it).to_owned()).collect();
+        arguments(&texts, &|text| Ok(render(text, value)), &BTreeMap::new())
+    };
+    let mut refused = 0;
+    for value in corpus(Path::new("/tmp/canary")) {
+        match argv(&["rm", "{{ labels.x }}"], &value) {
+            Ok(argv) => assert!(argv == ["rm", &value] && !value.starts_with('-'), "{value:?}"),
+            Err(error) => {
+                let is_option = value.starts_with('-') && error.contains("looks like an option");
+                assert!(is_option || error.contains("NUL"), "{value:?}: {error}");
+                refused += 1;
+            }
+        }
+        if !value.contains('\0') {
+            let argv = argv(&["rm", "--", "{{ labels.x }}"], &value).unwrap();
+            assert_eq!(argv, ["rm", "--", &value]);
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
 #[tokio::test]
 async fn an_argument_stays_what_it_is_on_the_other_side_of_ssh() {
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +168,7 @@ async fn an_argument_stays_what_it_is_on_the_other_side_of_ssh() {
                 text => text.to_owned(),
             })
         };
-        let Ok(argv) = tool.argv(&filled) else {
+        let Ok(argv) = tool.argv(&filled, &BTreeMap::new()) else {
             assert!(value.starts_with('-') || value.contains('\0'), "{value:?}");
             continue;
         };

@@ -5,12 +5,14 @@
 
 mod action;
 mod approval;
+mod argument;
 mod runbook;
 mod tool;
 
 pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
 pub use action::{Action, Bounds, ChangeNote, ForEach, Limits};
 pub use approval::{Approval, ApprovalRole};
+pub use argument::arguments;
 pub use runbook::{
     BlastRadius, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
     Verify,

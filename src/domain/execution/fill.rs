@@ -2,7 +2,9 @@
 
 use super::{Execution, Part, StepRun, StepState};
 use crate::domain::condition;
-use crate::domain::rules::{Action, Approval, Bounds, ChangeNote, Parameter, SecretText, Step};
+use crate::domain::rules::{
+    self, Action, Approval, Bounds, ChangeNote, Parameter, SecretText, Step,
+};
 use crate::domain::template::{self, Values};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -71,7 +73,7 @@ impl Execution {
         let fill = |text: &String| template::render(text, &self.context, &parameters);
         Ok(match action {
             Action::Command { argv, bounds } => Action::Command {
-                argv: argv.iter().map(fill).collect::<Result<_, _>>()?,
+                argv: rules::arguments(argv, &fill, &parameters)?,
                 bounds: Box::new(filled(bounds, &fill)?),
             },
             Action::Http { method, url, headers, body, expect_status } => Action::Http {
@@ -96,7 +98,7 @@ impl Execution {
                 Action::Approval(Box::new(Approval { text, ..approval.as_ref().clone() }))
             }
             Action::Tool(run) => Action::Command {
-                argv: run.tool.argv(&fill)?,
+                argv: run.tool.argv(&fill, &parameters)?,
                 bounds: Box::new(filled(&run.bounds, &fill)?),
             },
             Action::Runbook { runbook, parameters } => Action::Runbook {

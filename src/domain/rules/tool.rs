@@ -1,6 +1,6 @@
 //! Programs that reach further, `ssh`, `kubectl`, `ansible-playbook`, and the argument lists they get.
 
-use super::Bounds;
+use super::{Bounds, arguments};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -76,6 +76,7 @@ impl Tool {
     pub fn argv(
         &self,
         fill: &dyn Fn(&String) -> Result<String, String>,
+        parameters: &BTreeMap<String, String>,
     ) -> Result<Vec<String>, String> {
         match self {
             Self::Ssh { host, user, port, argv } => {
@@ -94,7 +95,7 @@ impl Tool {
                 if host.is_empty() {
                     return Err("`host` is empty".to_owned());
                 }
-                let words = arguments(argv, fill)?;
+                let words = arguments(argv, fill, parameters)?;
                 let line: Vec<String> = words.iter().map(|it| quoted(it)).collect();
                 all.extend(["--".to_owned(), host, line.join(" ")]);
                 Ok(all)
@@ -107,7 +108,7 @@ impl Tool {
                         all.push(format!("--{option}={value}"));
                     }
                 }
-                all.extend(arguments(told, fill)?);
+                all.extend(arguments(told, fill, parameters)?);
                 Ok(all)
             }
             Self::Ansible { playbook, inventory, limit, variables, check } => {
@@ -146,24 +147,6 @@ fn name(what: &str, text: &str, signs: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Arguments, of which only those are options that are written so.
-fn arguments(
-    texts: &[String],
-    fill: &dyn Fn(&String) -> Result<String, String>,
-) -> Result<Vec<String>, String> {
-    let filled = texts.iter().map(|text| {
-        let value = fill(text)?;
-        if value.contains('\0') {
-            return Err("an argument has no NUL".to_owned());
-        }
-        if value.starts_with('-') && !text.starts_with('-') {
-            return Err(format!("the value looks like an option: `{value}`"));
-        }
-        Ok(value)
-    });
-    filled.collect()
-}
-
 /// A word as a POSIX shell takes it for itself: the shell on the other side reads one line.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
@@ -183,7 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn argv(tool: &Tool, value: &str) -> Result<Vec<String>, String> {
-        tool.argv(&|text| Ok(text.replace("VALUE", value)))
+        tool.argv(&|text| Ok(text.replace("VALUE", value)), &BTreeMap::new())
     }
 
     fn texts(all: &[&str]) -> Vec<String> {
