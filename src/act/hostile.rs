@@ -274,6 +274,7 @@ fn after_output(output: &str) -> (Vec<String>, Option<String>) {
         lock: None,
         guards: Guards::default(),
         steps,
+        timeout_seconds: None,
         always: Vec::new(),
         verify: None,
     };

@@ -97,6 +97,7 @@ pub(super) struct ExecutionView {
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
+    deadline: Option<Timestamp>,
     alerts_resolved: bool,
     why: String,
 }
@@ -176,6 +177,7 @@ pub(super) fn view(execution: &Execution) -> ExecutionView {
         created_at: execution.created_at,
         started_at: execution.started_at,
         ended_at: execution.ended_at,
+        deadline: execution.deadline,
         alerts_resolved: execution.alerts_resolved,
         why: execution.why.clone(),
     }

@@ -272,6 +272,7 @@ pub(super) fn runbook() -> Runbook {
             idempotency: Idempotency::Idempotent,
             ..Step::new("restart", command())
         }],
+        timeout_seconds: None,
         always: vec![Step::new("tidy", command())],
         verify: Some(Verify { within_seconds: 60, alerts_resolved: true, ..Verify::default() }),
     }
@@ -344,6 +345,7 @@ pub(super) fn execution() -> Execution {
         created_at: at(0),
         started_at: Some(at(1)),
         ended_at: Some(at(2)),
+        deadline: None,
         steps_done_at: Some(at(2)),
         look_at: None,
         holding_since: None,

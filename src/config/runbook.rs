@@ -44,6 +44,7 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         approval::approval(reader, node, &names, approval::RUN_SECONDS)
     });
     let guards = fields.optional("guards").map(|it| guards(reader, it, &names)).unwrap_or_default();
+    let timeout_seconds = fields.optional("timeout").map(|it| reader.positive_duration(it));
     let mut ids = Vec::new();
     let steps = match fields.required(reader, "steps") {
         Some(node) => step::steps(reader, node, &mut names, &mut ids),
@@ -68,6 +69,7 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         parameters,
         lock,
         guards,
+        timeout_seconds,
         steps,
         always,
         verify,

@@ -4,6 +4,7 @@ mod answer;
 mod approval;
 mod blast;
 mod call;
+mod deadline;
 mod each;
 mod fill;
 mod guard;
@@ -299,6 +300,9 @@ pub struct Execution {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// Until when its steps and its verification may take; `None` = it has no such time, or that is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// When the steps were done; the check's times count from here.
     pub steps_done_at: Option<Timestamp>,
     /// When the next round of looks begins, while it is being verified.

@@ -2,7 +2,7 @@
 
 use super::alert::AlertState;
 use super::change::ChangeId;
-use super::execution::{ExecutionId, ExecutionState};
+use super::execution::{Execution, ExecutionId, ExecutionState};
 use super::freeze::FreezeId;
 use super::incident::{IncidentId, IncidentState};
 use super::label::Fingerprint;
@@ -236,6 +236,11 @@ impl State {
 
     fn execution_wants(&self, id: ExecutionId) -> Option<Timestamp> {
         let execution = self.executions.get(&id)?;
+        let deadline = execution.live_deadline().map(|it| self.held(it));
+        deadline.into_iter().chain(self.work_wants(execution)).min()
+    }
+
+    fn work_wants(&self, execution: &Execution) -> Option<Timestamp> {
         match execution.state {
             ExecutionState::Running => execution.steps.iter().filter_map(|it| it.retry_at).min(),
             // Only a failure is held: that it helped is no surprise.

@@ -160,6 +160,7 @@ impl Place {
                     Action::command(vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()]),
                 )
             }],
+            timeout_seconds: None,
             always: Vec::new(),
             verify: None,
         };

@@ -40,6 +40,7 @@ impl State {
         if let Some(execution) = self.executions.get_mut(&id) {
             execution.state = ExecutionState::Running;
             execution.started_at = Some(now);
+            execution.set_deadline(now);
             "running".clone_into(&mut execution.why);
         }
         self.log_execution(now, id, "", "started");

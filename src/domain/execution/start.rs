@@ -156,6 +156,11 @@ impl State {
             created_at: now,
             started_at: None,
             ended_at: None,
+            // It ends with the run that calls it, also while it asks whether it may begin.
+            deadline: wish
+                .parent
+                .and_then(|it| self.executions.get(&it))
+                .and_then(|it| it.deadline),
             steps_done_at: None,
             look_at: None,
             holding_since: None,

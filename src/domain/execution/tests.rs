@@ -1,5 +1,6 @@
 //! Runs from beginning to end: every failure at every place, and what follows from it.
 
+mod deadline;
 mod each;
 
 use super::*;
@@ -45,6 +46,7 @@ fn runbook(steps: Vec<Step>) -> Runbook {
         lock: None,
         guards: crate::domain::rules::Guards::default(),
         steps,
+        timeout_seconds: None,
         always: Vec::new(),
         verify: None,
     }

@@ -110,6 +110,7 @@ impl State {
         execution.state = state;
         execution.ended_at = Some(now);
         execution.ending = None;
+        execution.deadline = None;
         execution.question = None;
         why.clone_into(&mut execution.why);
         for step in &mut execution.steps {
@@ -128,6 +129,9 @@ impl State {
 
     /// An execution's time has come: a retry, a look at its effect, or it can be forgotten.
     pub(in crate::domain) fn execution_due(&mut self, now: Timestamp, id: ExecutionId) {
+        if self.is_out_of_time(now, id) {
+            return self.run_out_of_time(now, id);
+        }
         let Some(execution) = self.executions.get(&id) else { return };
         if execution.state == ExecutionState::Running {
             self.step_due(now, id);

@@ -134,7 +134,7 @@ impl State {
         }
     }
 
-    fn not_verified(&mut self, now: Timestamp, id: ExecutionId, why: &str) {
+    pub(super) fn not_verified(&mut self, now: Timestamp, id: ExecutionId, why: &str) {
         let undo = (self.executions.get(&id))
             .and_then(|it| it.runbook.verify.as_ref())
             .is_some_and(|it| it.undo);

@@ -42,6 +42,7 @@ fn state() -> State {
             ..crate::domain::rules::Guards::default()
         },
         steps: Vec::new(),
+        timeout_seconds: None,
         always: Vec::new(),
         verify: None,
     };

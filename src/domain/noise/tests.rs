@@ -160,6 +160,7 @@ fn a_runbook_acts_when_it_runs() {
             lock: None,
             guards: Guards::default(),
             steps: Vec::new(),
+            timeout_seconds: None,
             always: Vec::new(),
             verify: None,
         };

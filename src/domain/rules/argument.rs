@@ -49,7 +49,8 @@ mod tests {
     fn check(texts: &[&str], value: &str, expected: bool) {
         let texts: Vec<String> = texts.iter().map(|it| (*it).to_owned()).collect();
         let fill = |text: &String| {
-            Ok(text.replace("{{ labels.a }}", value).replace("{{ parameters.p }}", value))
+            let gaps = ["{{ labels.a }}", "{{ parameters.p }}", "{{ parameters.p|upper }}"];
+            Ok(gaps.iter().fold(text.clone(), |text, gap| text.replace(gap, value)))
         };
         let parameters = BTreeMap::from([("p".to_owned(), value.to_owned())]);
         let got = arguments(&texts, &fill, &parameters);

@@ -233,6 +233,10 @@ pub struct Runbook {
     pub lock: Option<String>,
     /// What holds it back.
     pub guards: Guards,
+    /// How long its steps and what verifies them may take in all, with the runs that it calls, in
+    /// seconds; `None` = as long as each of them may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
     /// What is done, in order.
     pub steps: Vec<Step>,
     /// What is done last, however the run ends, unless a person stops it.

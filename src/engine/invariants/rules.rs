@@ -227,6 +227,7 @@ fn runbook(number: u8) -> Runbook {
             at_once: Some(1),
             ..Guards::default()
         },
+        timeout_seconds: (number == 3).then_some(20),
         steps: if number == 1 {
             vec![step("one"), step("two")]
         } else {
