@@ -9,6 +9,7 @@ mod family;
 mod hostile;
 mod http;
 pub mod launch;
+mod live;
 mod notify;
 mod output;
 mod query;
@@ -19,6 +20,7 @@ use crate::config::PrometheusServer;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::rules::Action;
 use http::Destination;
+pub use live::{Board, Printed};
 use output::Secrets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +57,8 @@ struct Shared {
     prometheus: BTreeMap<String, PrometheusServer>,
     secrets: Secrets,
     keeper_mark: Option<String>,
+    /// What programs print while they run.
+    board: Arc<Board>,
     /// For receivers and for servers of the settings.
     client: reqwest::Client,
     /// For http steps: names lead only where they may.
@@ -81,6 +85,7 @@ impl Performer {
             prometheus: servers.map(|it| (it.name.clone(), it)).collect(),
             secrets: Secrets::new(options.secrets),
             keeper_mark: options.keeper_mark,
+            board: Arc::default(),
             client: http::client()?,
             careful: http::client_with(Some(&address::Resolver::new(ranges)))?,
             running: Mutex::default(),
@@ -88,6 +93,11 @@ impl Performer {
             deeds: TaskTracker::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What the programs of steps print while they run.
+    pub fn board(&self) -> Arc<Board> {
+        self.shared.board.clone()
     }
 
     /// Does one deed, once, within its time. Never panics; every end is an [`Outcome`].
@@ -129,6 +139,7 @@ impl Performer {
                             environment: &environment,
                             secrets: &self.shared.secrets,
                             keeper_mark: self.shared.keeper_mark.as_deref(),
+                            board: Some((&self.shared.board, &planned.key)),
                         };
                         command::run(&program, timeout, stop).await
                     }

@@ -16,6 +16,7 @@ mod drafts;
 pub mod error;
 mod executions;
 mod explain;
+mod follow;
 mod forecasts;
 mod freezes;
 mod heartbeats;

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
+mod follow;
 pub mod forecast;
 pub mod freeze;
 pub mod heartbeat;

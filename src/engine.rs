@@ -21,8 +21,11 @@ pub mod replay;
 pub mod stepped;
 mod watch;
 
-use crate::act::Performer;
+pub use crate::act::Printed;
+use crate::act::{Board, Performer};
+use crate::domain::effect::EffectKey;
 use crate::domain::event::{Command, Event};
+use crate::domain::execution::ExecutionId;
 use crate::domain::incident::TimelineEntry;
 use crate::domain::{Accepted, Refusal, State};
 use crate::store::{self, Kind, Object, Scope, Store};
@@ -30,6 +33,7 @@ use crate::telemetry::Metrics;
 use intake::{Fresh, Intake, Waiter};
 use jiff::{SignedDuration, Timestamp};
 pub use persist::{name_of, read_back};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -64,7 +68,7 @@ enum Message {
     /// Say when everything before this is decided and durable.
     Settle { done: oneshot::Sender<Result<(), SubmitError>> },
     /// An effect has its result.
-    EffectDone { key: crate::domain::effect::EffectKey, events: Vec<Event> },
+    EffectDone { key: EffectKey, events: Vec<Event> },
     /// Stop.
     Stop { done: oneshot::Sender<()> },
 }
@@ -90,6 +94,7 @@ pub struct Handle {
     messages: SyncSender<Message>,
     shared: Arc<Shared>,
     changes: live::Receiver<u64>,
+    board: Arc<Board>,
 }
 
 /// Why facts were not taken.
@@ -146,6 +151,7 @@ pub fn start(options: Options) -> Result<Handle, store::Error> {
     let hands = clock::Hands::Machine(Instant::now());
     let intake = Intake::new(messages.clone(), options.metrics.clone(), hands.clone());
     let intake = Arc::new(intake);
+    let board = options.performer.board();
     let hand = perform::RuntimeHand::new(&options, messages.clone(), shared.clone());
     let ground = watch::Ground {
         open: options.open,
@@ -166,7 +172,7 @@ pub fn start(options: Options) -> Result<Handle, store::Error> {
         .name("watch".to_owned())
         .spawn(move || watch.run(&inbox))
         .map_err(|error| store::Error::Unusable(format!("no thread for the watch: {error}")))?;
-    Ok(Handle { intake, messages, shared, changes })
+    Ok(Handle { intake, messages, shared, changes, board })
 }
 
 impl Handle {
@@ -273,6 +279,16 @@ impl Handle {
     /// A number that rises whenever something changed and the change is durable; for live views.
     pub fn changes(&self) -> live::Receiver<u64> {
         self.changes.clone()
+    }
+
+    /// A number that rises whenever a program of a step printed something.
+    pub fn prints(&self) -> live::Receiver<u64> {
+        self.board.changes()
+    }
+
+    /// What the programs of a run printed after what was seen of each; in memory only.
+    pub fn printed(&self, run: ExecutionId, seen: &mut BTreeMap<EffectKey, u64>) -> Vec<Printed> {
+        self.board.news(&format!("{run}/"), seen)
     }
 
     /// How the daemon does.

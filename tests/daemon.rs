@@ -61,6 +61,8 @@ mod karma;
 mod kill;
 #[path = "daemon/knowledge.rs"]
 mod knowledge;
+#[path = "daemon/live.rs"]
+mod live;
 #[path = "daemon/polling.rs"]
 mod polling;
 #[path = "daemon/prometheus.rs"]

@@ -1,9 +1,10 @@
 //! Starts a program with an argument list, waits for it, and ends its whole family in time.
 
-use super::output::{Output, Secrets};
+use super::live::Board;
+use super::output::{Secrets, read_output};
 use super::{family, launch, outcome, stopped, timed_out};
 use crate::config;
-use crate::domain::effect::{Outcome, OutcomeKind};
+use crate::domain::effect::{EffectKey, Outcome, OutcomeKind};
 use crate::domain::rules::{Bounds, SecretText};
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -12,9 +13,9 @@ use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,8 +28,6 @@ const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const TERM_GRACE: Duration = Duration::from_secs(2);
 /// How long a keeper may take to end everything: its own grace, and the sweeping up.
 const KEEPER_GRACE: Duration = Duration::from_secs(7);
-/// After so much output it is read slowly, in bytes.
-const FLOOD_BYTES: u64 = 16 << 20;
 /// How long the output may stay open after the program itself has ended.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// How long the kernel may take to end what got KILL, and to close its pipes.
@@ -44,6 +43,8 @@ pub(super) struct Program<'a> {
     pub(super) secrets: &'a Secrets,
     /// See [`super::Options::keeper_mark`].
     pub(super) keeper_mark: Option<&'a str>,
+    /// Where what it prints is seen at once, and under which name.
+    pub(super) board: Option<(&'a Arc<Board>, &'a EffectKey)>,
 }
 
 /// Runs a program to its end, to its deadline, or until it is stopped. What it starts ends with it.
@@ -76,7 +77,8 @@ pub(super) async fn run(
             tracing::warn!(program = %name, "a program did not get what it should read");
         }
     }
-    let (mut reader, output) = read_output(&mut child);
+    let printing = program.board.map(|(board, key)| board.begin(key, secrets.clone()));
+    let (mut reader, output) = read_output(&mut child, printing);
     let mut outcome = tokio::select! {
         biased;
         () = stop.cancelled() => stopped(),
@@ -212,38 +214,9 @@ fn ended(status: ExitStatus) -> Outcome {
     Outcome { code: Some(code), ..outcome(result, format!("exit code {code}")) }
 }
 
-/// Reads a program's two outputs as they come, until both are closed.
-fn read_output(child: &mut Child) -> (AbortOnDropHandle<()>, Arc<Mutex<Output>>) {
-    let output = Arc::new(Mutex::new(Output::default()));
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let reading = {
-        let output = Arc::clone(&output);
-        async move {
-            tokio::join!(pour(stdout, &output), pour(stderr, &output));
-        }
-    };
-    (AbortOnDropHandle::new(tokio::spawn(reading)), output)
-}
-
 /// Whether both outputs are closed, after waiting for that a while.
 async fn closed_within(time: Duration, reader: &mut AbortOnDropHandle<()>) -> bool {
     tokio::time::timeout(time, reader).await.is_ok()
-}
-
-async fn pour(from: Option<impl AsyncRead + Unpin>, output: &Mutex<Output>) {
-    let Some(mut from) = from else { return };
-    let mut buffer = vec![0; 16 * 1024];
-    let mut seen = 0_u64;
-    // A pipe that cannot be read is as good as closed: the exit code decides.
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let chunk = buffer.get(..count).unwrap_or_default();
-        output.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
-        seen = seen.saturating_add(count as u64);
-        // Nobody reads all that, so that it need not take the processor from the watch.
-        if seen > FLOOD_BYTES {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
 }
 
 /// A program with all that it started: the end of its keeper's lifeline, or a process group that is
@@ -331,6 +304,7 @@ mod tests {
             environment: &[("WATCHKEEPER_STEP", "a".to_owned())],
             secrets: &Secrets::default(),
             keeper_mark: None,
+            board: None,
         };
         run(&program, timeout, &CancellationToken::new()).await
     }

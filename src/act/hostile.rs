@@ -113,6 +113,7 @@ async fn an_argument_stays_what_it_is() {
             environment: &[("V", value.clone())],
             secrets: &Secrets::default(),
             keeper_mark: None,
+            board: None,
         };
         let stop = CancellationToken::new();
         let outcome = command::run(&program, Duration::from_secs(20), &stop).await;
@@ -180,6 +181,7 @@ async fn an_argument_stays_what_it_is_on_the_other_side_of_ssh() {
             environment: &[],
             secrets: &Secrets::default(),
             keeper_mark: None,
+            board: None,
         };
         let stop = CancellationToken::new();
         let outcome = command::run(&program, Duration::from_secs(20), &stop).await;

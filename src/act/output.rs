@@ -1,5 +1,12 @@
 //! What a program prints or a server answers: its beginning and its end, in bounded memory, without secrets.
 
+use super::live::Printing;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Child;
+use tokio_util::task::AbortOnDropHandle;
+
 /// The most that is kept of it, in bytes of text.
 pub(super) const OUTPUT_BYTES_MAX: usize = 4096;
 /// How much of the beginning is kept.
@@ -8,6 +15,8 @@ const HEAD_BYTES: usize = 1024;
 const TAIL_BYTES: usize = OUTPUT_BYTES_MAX - HEAD_BYTES - 64;
 /// A shorter text is no secret: it would be found everywhere.
 const SECRET_BYTES_MIN: usize = 6;
+/// After so much output it is read slowly, in bytes.
+const FLOOD_BYTES: u64 = 16 << 20;
 /// What stands in the place of a secret.
 const MASK: &str = "***";
 
@@ -47,13 +56,18 @@ impl Secrets {
 
     /// Masks what may be the beginning of a secret that was cut off at the end of a text.
     fn mask_cut_end(&self, text: &str) -> String {
+        match self.open_end(text) {
+            0 => text.to_owned(),
+            length => format!("{}{MASK}", &text[..text.len() - length]),
+        }
+    }
+
+    /// How many bytes at the end of a text may be the beginning of a secret.
+    pub(super) fn open_end(&self, text: &str) -> usize {
         let longest = self.0.iter().flat_map(|secret| {
             secret.char_indices().map(|(at, _)| at).filter(|at| text.ends_with(&secret[..*at]))
         });
-        match longest.max() {
-            Some(length @ 1..) => format!("{}{MASK}", &text[..text.len() - length]),
-            _ => text.to_owned(),
-        }
+        longest.max().unwrap_or(0)
     }
 
     /// Masks what may be the end of a secret whose beginning was cut off.
@@ -97,6 +111,45 @@ fn percent_encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// Reads a program's two outputs as they come, until both are closed.
+pub(super) fn read_output(
+    child: &mut Child,
+    printing: Option<Printing>,
+) -> (AbortOnDropHandle<()>, Arc<Mutex<Output>>) {
+    let output = Arc::new(Mutex::new(Output::default()));
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let reading = {
+        let output = Arc::clone(&output);
+        async move {
+            let to = (&*output, printing.as_ref());
+            tokio::join!(pour(stdout, to), pour(stderr, to));
+        }
+    };
+    (AbortOnDropHandle::new(tokio::spawn(reading)), output)
+}
+
+async fn pour(
+    from: Option<impl AsyncRead + Unpin>,
+    (output, printing): (&Mutex<Output>, Option<&Printing>),
+) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; 16 * 1024];
+    let mut seen = 0_u64;
+    // A pipe that cannot be read is as good as closed: the exit code decides.
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let chunk = buffer.get(..count).unwrap_or_default();
+        output.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+        if let Some(printing) = printing {
+            printing.push(chunk);
+        }
+        seen = seen.saturating_add(count as u64);
+        // Nobody reads all that, so that it need not take the processor from the watch.
+        if seen > FLOOD_BYTES {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 /// Keeps the first and the last part of a stream.

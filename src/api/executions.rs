@@ -3,10 +3,10 @@
 use super::Context;
 use super::access::Caller;
 use super::error::ApiError;
+use super::follow::follow;
 use super::input::{Input, Params, ReasonBody, page_limit, parse_id, parse_words};
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
-use super::stream;
 use crate::config::Role;
 use crate::domain::change::ChangeId;
 use crate::domain::event::Command;
@@ -18,13 +18,9 @@ use crate::domain::rules::{Action, ApprovalRole, RunbookMode};
 use crate::store::Kind;
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::Sse;
-use axum::response::sse::{Event, KeepAlive};
-use futures_util::stream::{Stream, StreamExt, unfold};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 
 /// The routes of this file.
 pub(super) fn operations() -> Vec<Operation> {
@@ -52,7 +48,8 @@ pub(super) fn operations() -> Vec<Operation> {
         ),
         Operation::read(
             "/api/v1/executions/{id}/stream",
-            "Tells of a run as it goes: `execution` with the run each time it has changed, until it is over",
+            "Tells of a run as it goes, until it is over: `execution` with the run each time it has \
+             changed, `output` with `{\"effect\", \"text\", \"left_out\"}` as its programs print",
             Answer::Other("text/event-stream"),
             follow,
         ),
@@ -282,32 +279,6 @@ async fn logs(
     let execution = load(&context, parse_id(&id)?).await?;
     let steps = execution.steps.iter().map(step).collect();
     Ok(Json(LogsView { id: execution.id, state: execution.state, steps }))
-}
-
-async fn follow(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let id = parse_id(&id)?;
-    load(&context, id).await?;
-    let revisions = stream::revisions(context.handle.changes(), context.stopping.clone());
-    let following = (Box::pin(revisions), context, String::new(), false);
-    let events = unfold(following, move |(mut revisions, context, before, is_over)| async move {
-        if is_over {
-            return None;
-        }
-        loop {
-            revisions.next().await?;
-            let execution = load(&context, id).await.ok()?;
-            let text = serde_json::to_string(&view(&execution)).ok()?;
-            if text != before {
-                let event = Event::default().event("execution").data(&text);
-                let is_over = execution.state.is_final();
-                return Some((Ok(event), (revisions, context, text, is_over)));
-            }
-        }
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(stream::HEARTBEAT)))
 }
 
 async fn give(

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The shortest time between two events, so that a storm does not freeze a browser.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 /// After this long without an event a comment is sent, so that both sides know that they live.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// The time for one request. A command waits for the server's durable decision, no more.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time that something is followed.
+const STREAM_TIMEOUT: Duration = Duration::from_hours(24);
 /// The time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most entries asked for at once.
@@ -115,6 +117,21 @@ impl Client {
         Ok(url)
     }
 
+    /// Reads what the server tells for as long as it goes on.
+    pub async fn stream(&self, path: &[&str]) -> Result<reqwest::Response> {
+        let mut request = self.http.get(self.url("v1", path)?).timeout(STREAM_TIMEOUT);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let reply = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = reply.status().as_u16();
+        if (200..300).contains(&status) {
+            return Ok(reply);
+        }
+        let text = reply.text().await.map_err(|error| self.unreachable(&error))?;
+        Err(refusal(status, &text))
+    }
+
     async fn send(&self, method: Method, url: Url, body: Option<Value>) -> Result<Value> {
         let mut request = self.http.request(method, url);
         if let Some(body) = body {
@@ -136,7 +153,8 @@ impl Client {
             .map_err(|error| Failure::BadReply(format!("it is no JSON: {error}")))
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    /// That the server gave no answer, or not all of it.
+    pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let reason = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
         Failure::Unreachable { server: self.server().to_owned(), reason }
     }

@@ -10,10 +10,6 @@ use card::execution_card;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// The time between two looks at an execution that is followed.
-const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// What to do with runbooks.
 #[derive(Debug, clap::Subcommand)]
@@ -243,40 +239,27 @@ async fn executions(
     output::list(&client.list(&listing).await?, output, execution_table)
 }
 
-/// Prints an execution's steps; with `follow` each change of them until it has ended.
+/// Prints an execution's steps; with `follow` each change of them, and what they print, until it has
+/// ended.
 async fn logs(client: &Client, id: &str, follow: bool, output: Output) -> Result<()> {
-    let mut execution = client.get(&["executions", id], &[]).await?;
     if !follow {
+        let execution = client.get(&["executions", id], &[]).await?;
         return output::show(&execution, output, execution_card);
     }
-    let mut printed = Vec::new();
-    loop {
-        if output == Output::Table {
-            for line in progress(&execution) {
-                if !printed.contains(&line) {
-                    output::print(&line)?;
-                    printed.push(line);
-                }
-            }
-        }
-        if !goes_on(&field(&execution, "state")) {
-            return match output {
-                Output::Table => output::print(&format!("{id}  {}", field(&execution, "state"))),
-                _ => output::show(&execution, output, execution_card),
-            };
-        }
-        tokio::time::sleep(FOLLOW_EVERY).await;
-        execution = client.get(&["executions", id], &[]).await?;
+    let execution = super::follow::follow(client, id, output == Output::Table).await?;
+    match output {
+        Output::Table => output::print(&format!("{id}  {}", field(&execution, "state"))),
+        _ => output::show(&execution, output, execution_card),
     }
 }
 
 /// Whether an execution in this state can still change by itself or by a person's word.
-fn goes_on(state: &str) -> bool {
+pub(super) fn goes_on(state: &str) -> bool {
     matches!(state, "proposed" | "waiting_approval" | "running" | "verifying")
 }
 
 /// Where the steps are: what is printed once while following.
-fn progress(execution: &Value) -> Vec<String> {
+pub(super) fn progress(execution: &Value) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", field(execution, "id"), field(execution, "state"))];
     for step in entries(execution, "steps").iter().filter(|it| field(it, "state") != "pending") {
         lines.push(format!("  {}", step_lines(step).replace('\n', "\n  ")));
@@ -407,18 +390,15 @@ mod tests {
 
     #[tokio::test]
     async fn following_ends_with_the_execution() {
-        use std::sync::atomic::{AtomicUsize, Ordering};
-        static ASKED: AtomicUsize = AtomicUsize::new(0);
-        let router = axum::Router::new().route(
-            "/api/v1/executions/EXE-9",
-            axum::routing::get(|| async {
-                let asked = ASKED.fetch_add(1, Ordering::SeqCst);
-                execution(if asked == 0 { "running" } else { "succeeded" }).to_string()
-            }),
-        );
+        let events = ["running", "succeeded", "failed"]
+            .map(|it| format!("event: execution\ndata: {}\n\n", execution(it)));
+        let output = r#"{"effect": "EXE-9/a/1", "text": "one\ntwo", "left_out": 3}"#;
+        let body = format!("event: output\ndata: {output}\n\n{}", events.concat());
+        let router = axum::Router::new()
+            .route("/api/v1/executions/EXE-9/stream", axum::routing::get(|| async move { body }));
         let client = super::super::client::tests::serve(router).await;
-        logs(&client, "EXE-9", true, Output::Table).await.unwrap();
-        assert_eq!(ASKED.load(Ordering::SeqCst), 2);
+        let execution = super::super::follow::follow(&client, "EXE-9", true).await.unwrap();
+        assert_eq!(field(&execution, "state"), "succeeded", "what comes later is not waited for");
     }
 
     #[test]

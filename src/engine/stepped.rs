@@ -85,7 +85,8 @@ impl SteppedWatch {
             intake: intake.clone(),
         };
         let watch = Watch::open(ground, shared.clone(), announce)?;
-        Ok(Self { watch, inbox, handle: Handle { intake, messages, shared, changes }, begun })
+        let handle = Handle { intake, messages, shared, changes, board: Arc::default() };
+        Ok(Self { watch, inbox, handle, begun })
     }
 
     /// Hands in facts; the answer comes when they are durable.
