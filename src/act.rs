@@ -4,6 +4,7 @@
 
 mod address;
 mod command;
+mod confine;
 mod family;
 #[cfg(test)]
 mod hostile;
@@ -19,6 +20,7 @@ mod test_server;
 use crate::config::PrometheusServer;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::rules::Action;
+pub use confine::is_possible as can_confine;
 use http::Destination;
 pub use live::{Board, Printed};
 use output::Secrets;

@@ -22,7 +22,7 @@ pub mod stepped;
 mod watch;
 
 pub use crate::act::Printed;
-use crate::act::{Board, Performer};
+use crate::act::{self, Board, Performer};
 use crate::domain::effect::EffectKey;
 use crate::domain::event::{Command, Event};
 use crate::domain::execution::ExecutionId;
@@ -289,6 +289,11 @@ impl Handle {
     /// What the programs of a run printed after what was seen of each; in memory only.
     pub fn printed(&self, run: ExecutionId, seen: &mut BTreeMap<EffectKey, u64>) -> Vec<Printed> {
         self.board.news(&format!("{run}/"), seen)
+    }
+
+    /// Whether this machine's kernel can bind programs to the paths that their steps name.
+    pub fn can_confine(&self) -> bool {
+        act::can_confine()
     }
 
     /// How the daemon does.

@@ -29,6 +29,8 @@ mod changes;
 mod cli;
 #[path = "daemon/clients.rs"]
 mod clients;
+#[path = "daemon/confined.rs"]
+mod confined;
 #[path = "daemon/crash_matrix.rs"]
 mod crash_matrix;
 #[path = "daemon/disk_full.rs"]

@@ -139,12 +139,16 @@ fn prepare(program: &Program<'_>, name: &str) -> std::io::Result<Command> {
             limits: program.bounds.limits.clone(),
             user: program.bounds.user.clone(),
             stdin_bytes: program.bounds.stdin.as_ref().map_or(0, String::len),
+            paths: program.bounds.paths.clone(),
         };
         command.args(launch::arguments(&order)).env_clear();
         command.env(launch::KEEPER_MARK, mark).stdin(Stdio::piped());
         command
-    } else if program.bounds.user.is_some() || program.bounds.stdin.is_some() {
-        let text = "`user` and `stdin` need the launcher";
+    } else if program.bounds.user.is_some()
+        || program.bounds.stdin.is_some()
+        || program.bounds.paths.is_some()
+    {
+        let text = "`user`, `stdin` and `paths` need the launcher";
         return Err(std::io::Error::new(ErrorKind::Unsupported, text));
     } else {
         let mut command = Command::new(name);

@@ -9,8 +9,8 @@
 //! is gone, it ends them all. A program that did what it should may leave something running that
 //! does not hold its output; anything else ends with it.
 
-use super::family;
-use crate::domain::rules::Limits;
+use super::{confine, family};
+use crate::domain::rules::{Limits, Paths};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, getuid, set_child_subreaper,
     setrlimit, wait,
@@ -48,11 +48,13 @@ pub struct Order {
     pub user: Option<String>,
     /// How many bytes of the lifeline are for it to read, the first ones.
     pub stdin_bytes: usize,
+    /// Where it may read and write; `None` = where its user may.
+    pub paths: Option<Paths>,
 }
 
 /// The arguments by which this binary becomes a keeper.
 pub fn arguments(order: &Order) -> Vec<String> {
-    let Order { argv, limits, user, stdin_bytes } = order;
+    let Order { argv, limits, user, stdin_bytes, paths } = order;
     let mut arguments: Vec<String> = vec!["launch".to_owned()];
     arguments.push(format!("--processes={}", limits.processes));
     arguments.push(format!("--files={}", limits.files));
@@ -62,6 +64,12 @@ pub fn arguments(order: &Order) -> Vec<String> {
     arguments.extend(limits.new_privileges.then(|| "--new-privileges".to_owned()));
     arguments.extend(user.as_ref().map(|it| format!("--user={it}")));
     arguments.extend((*stdin_bytes > 0).then(|| format!("--stdin-bytes={stdin_bytes}")));
+    if let Some(paths) = paths {
+        arguments.push("--confined".to_owned());
+        arguments.extend(paths.read.iter().map(|it| format!("--read={it}")));
+        arguments.extend(paths.write.iter().map(|it| format!("--write={it}")));
+        arguments.extend(paths.best_effort.then(|| "--best-effort".to_owned()));
+    }
     arguments.push("--".to_owned());
     arguments.extend(argv.iter().cloned());
     arguments
@@ -252,6 +260,14 @@ pub fn become_program(order: &Order) -> ExitCode {
     if let Err(error) = limit(&order.limits, user) {
         note(&format!("cannot limit `{program}`: {error}"));
         return ExitCode::from(NOT_STARTED);
+    }
+    match order.paths.as_ref().map_or(Ok(true), confine::confine) {
+        Ok(true) => {}
+        Ok(false) => note("this kernel has no Landlock: the program runs without `paths`"),
+        Err(error) => {
+            note(&error);
+            return ExitCode::from(NOT_STARTED);
+        }
     }
     let mut command = Command::new(program);
     command.args(arguments);

@@ -8,7 +8,7 @@ use crate::domain::State as Domain;
 use crate::domain::execution::{Execution, ExecutionState};
 use crate::domain::heartbeat::HeartbeatState;
 use crate::domain::notification::{Notification, NotificationState};
-use crate::domain::rules::Mode;
+use crate::domain::rules::{Action, Mode, Runbook};
 use crate::engine::Health;
 use crate::store::{Kind, Scope};
 use crate::telemetry::PollHealth;
@@ -74,7 +74,9 @@ async fn list(State(context): State<Context>) -> Result<Json<Page<Examined>>, Ap
     let health = context.handle.health();
     let mut items = vec![store(&health), space(&health), rules(context.metrics.rules_are_good())];
     let now = Timestamp::now();
+    let can_confine = context.handle.can_confine();
     items.extend(context.handle.peek(|state| of_state(state, now)));
+    items.push(context.handle.peek(|state| landlock(state, can_confine)));
     items.push(polls(&context.metrics.polls()));
     items.push(receivers(now, &last_notifications(&context).await?));
     Ok(Json(Page { items, next_cursor: None }))
@@ -168,6 +170,34 @@ fn runbooks(state: &Domain) -> Examined {
     let detail =
         format!("whether a step was done, or undone, is not known: {}", named(names.into_iter()));
     Examined::bad("runbooks", detail, "look, then `watchkeeper runbook abort`")
+}
+
+/// Whether programs can be bound to paths, where runbooks ask for that.
+fn landlock(state: &Domain, can_confine: bool) -> Examined {
+    if can_confine {
+        return Examined::good("landlock", "this kernel can bind programs to paths");
+    }
+    let asks = |it: &&Runbook| {
+        let steps = it.steps.iter().chain(&it.always);
+        let actions = steps.flat_map(|it| {
+            let undo = it.undo.as_ref().map(|it| &it.action);
+            [Some(&it.action), it.look.as_ref(), undo].into_iter().flatten()
+        });
+        let looks = it.verify.iter().flat_map(|it| &it.looks);
+        actions.chain(looks).filter_map(Action::bounds).any(|it| it.paths.is_some())
+    };
+    let asking = state.rules.runbooks.iter().filter(asks).map(|it| it.rule.name.clone());
+    let names: Vec<String> = asking.collect();
+    if names.is_empty() {
+        let detail = "this kernel cannot bind programs to paths, and no runbook asks for that";
+        return Examined::good("landlock", detail);
+    }
+    let detail = format!(
+        "this kernel cannot bind programs to `paths`, as these runbooks ask: {}",
+        named(names.into_iter())
+    );
+    let hint = "such a step fails unless it says `landlock: best_effort`; Linux 5.13 can";
+    Examined::warning("landlock", detail, hint)
 }
 
 fn polls(polls: &BTreeMap<String, PollHealth>) -> Examined {
@@ -277,6 +307,18 @@ heartbeats: [{name: backup, every: 1m, grace: 1m}]
         let names: Vec<_> = wrong.iter().map(|it| it.check).collect();
         assert_eq!(names, ["unbound alerts", "runbooks"]);
         assert!(wrong[0].detail.starts_with("1 speak of no item of the catalog: Odd 1 ("));
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_bind_programs_is_told_where_somebody_asks_for_it() {
+        let text = "runbooks: [{name: tidy, steps: [{id: a, command: {argv: [x], paths: {}}}]}]";
+        let rules = config::rules_from_texts(&[("r.yaml", text)], Mode::Act).value.unwrap();
+        let mut state = Domain::default();
+        assert_eq!(landlock(&state, false).verdict, Verdict::Good);
+        drop(state.apply(Timestamp::UNIX_EPOCH, &Event::RulesLoaded(Arc::new(rules))));
+        let told = landlock(&state, false);
+        assert!(told.verdict == Verdict::Warning && told.detail.ends_with("ask: tidy"), "{told:?}");
+        assert_eq!(landlock(&state, true).verdict, Verdict::Good);
     }
 
     #[test]

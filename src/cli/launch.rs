@@ -1,7 +1,7 @@
 //! The command `launch`, which the daemon gives to itself: starts a step's program in bounds.
 
 use crate::act::launch::{self, Order};
-use crate::domain::rules::Limits;
+use crate::domain::rules::{Limits, Paths};
 use std::process::ExitCode;
 
 /// A program and its bounds.
@@ -26,14 +26,32 @@ pub(super) struct Arguments {
     user: Option<String>,
     #[arg(long, default_value_t = 0)]
     stdin_bytes: usize,
+    #[command(flatten)]
+    confinement: Confinement,
     /// Program and arguments
     #[arg(last = true, required = true)]
     argv: Vec<String>,
 }
 
+/// Where a program may read and write.
+#[derive(Debug, clap::Args)]
+struct Confinement {
+    /// Whether it is held to what follows
+    #[arg(long)]
+    confined: bool,
+    #[arg(long, requires = "confined")]
+    read: Vec<String>,
+    #[arg(long, requires = "confined")]
+    write: Vec<String>,
+    #[arg(long, requires = "confined")]
+    best_effort: bool,
+}
+
 /// Does it; ends as the program ends.
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     let inside = arguments.inside;
+    let Confinement { confined, read, write, best_effort } = arguments.confinement;
+    let paths = Paths { read, write, best_effort };
     let order = Order {
         argv: arguments.argv,
         limits: Limits {
@@ -46,6 +64,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         },
         user: arguments.user,
         stdin_bytes: arguments.stdin_bytes,
+        paths: confined.then_some(paths),
     };
     if inside { launch::become_program(&order) } else { launch::keep(&order) }
 }

@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::secret;
 use super::step::names_alert;
 use super::yaml::{Node, Value};
-use crate::domain::rules::{Action, Bounds, Limits, SecretText};
+use crate::domain::rules::{Action, Bounds, Limits, Paths, SecretText};
 use std::collections::BTreeMap;
 
 /// Variables of these names are ours.
@@ -62,7 +62,44 @@ pub(super) fn bounds(reader: &mut Reader<'_>, fields: &mut Fields<'_>, names: &N
         user
     });
     let stdin = fields.optional("stdin").map(|it| reader.template(it, names));
-    Bounds { directory, environment, limits, user, stdin }
+    let paths = paths(reader, fields, limits.new_privileges);
+    Bounds { directory, environment, limits, user, stdin, paths }
+}
+
+/// Where a program may read and write. They are written down: an alert must not choose them.
+fn paths(reader: &mut Reader<'_>, fields: &mut Fields<'_>, new_privileges: bool) -> Option<Paths> {
+    let node = fields.optional("paths");
+    let landlock = fields.optional("landlock");
+    let words = [("required", false), ("best_effort", true)];
+    let best_effort = landlock.and_then(|it| reader.word(it, &words)).unwrap_or_default();
+    if let (Some(landlock), None) = (landlock, node) {
+        let message = "`landlock` says what becomes of `paths`, and there are none";
+        reader.report(landlock.place, Code::MissingField, message);
+    }
+    let node = node?;
+    let mut fields = Fields::open_like(reader, node, "write: [/var/backups]")?;
+    let mut lists = ["read", "write"].map(|name| {
+        let items = fields.optional(name).map_or(&[][..], |it| reader.list(it));
+        let mut list = Vec::new();
+        for item in items {
+            let path = reader.filled_text(item);
+            if !path.starts_with('/') || path.contains("{{") || path.contains("/..") {
+                let message = format!("not a path from the root: `{path}`");
+                let hint = "write it down whole, as `/var/backups`";
+                reader.report_hint(item.place, Code::BadValue, message, hint);
+            }
+            list.push(path);
+        }
+        list
+    });
+    fields.finish(reader);
+    if new_privileges {
+        let message = "a program that is bound to `paths` cannot get new privileges";
+        let hint = "leave `new_privileges` out; the daemon's `user:` needs none";
+        reader.report_hint(node.place, Code::BadValue, message, hint);
+    }
+    let [read, write] = &mut lists;
+    Some(Paths { read: std::mem::take(read), write: std::mem::take(write), best_effort })
 }
 
 fn environment(

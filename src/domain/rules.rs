@@ -10,7 +10,7 @@ mod runbook;
 mod tool;
 
 pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
-pub use action::{Action, Bounds, ChangeNote, ForEach, Limits};
+pub use action::{Action, Bounds, ChangeNote, ForEach, Limits, Paths};
 pub use approval::{Approval, ApprovalRole};
 pub use argument::arguments;
 pub use runbook::{

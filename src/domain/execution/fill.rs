@@ -136,5 +136,6 @@ fn filled(
         limits: bounds.limits.clone(),
         user: bounds.user.clone(),
         stdin: bounds.stdin.as_ref().map(fill).transpose()?,
+        paths: bounds.paths.clone(),
     })
 }

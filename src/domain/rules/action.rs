@@ -119,6 +119,22 @@ pub struct Bounds {
     /// What it reads, a template; `None` = nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
+    /// Where it may read and write; `None` = where its user may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Paths>,
+}
+
+/// Where a program may read and write, as far as its user may; the kernel's Landlock sees to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// What it may read and start, with all that is beneath, beside the system's own programs and
+    /// libraries; empty = everything.
+    pub read: Vec<String>,
+    /// What it may read and write, with all that is beneath; empty = nothing.
+    pub write: Vec<String>,
+    /// Whether it is started all the same where the kernel cannot see to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub best_effort: bool,
 }
 
 impl Bounds {
@@ -167,6 +183,22 @@ impl Action {
     /// The argument list, if it starts a program.
     pub fn argv(&self) -> Option<&[String]> {
         if let Self::Command { argv, .. } = self { Some(argv) } else { None }
+    }
+
+    /// Where its program runs and what it may use, if it starts one.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        match self {
+            Self::Command { bounds, .. } => Some(bounds),
+            Self::Tool(run) => Some(&run.bounds),
+            Self::Http { .. }
+            | Self::Query { .. }
+            | Self::Wait { .. }
+            | Self::Set { .. }
+            | Self::Notify { .. }
+            | Self::Approval(_)
+            | Self::Runbook { .. }
+            | Self::Change(_) => None,
+        }
     }
 
     /// Method and address, if it sends a request.
