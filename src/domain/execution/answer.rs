@@ -23,7 +23,12 @@ impl State {
         Ok(Accepted::Object(ObjectKey::Execution(id)))
     }
 
+    /// Stops a run that is not over, with what it called.
     fn stop_execution(&mut self, now: Timestamp, by: &str, id: ExecutionId, reason: &str) {
+        // Where all are stopped, a called run has been stopped with its caller.
+        if self.executions.get(&id).is_none_or(|it| it.state.is_final()) {
+            return;
+        }
         let mut called = Vec::new();
         if let Some(execution) = self.executions.get_mut(&id) {
             by.clone_into(&mut execution.decided_by);
@@ -54,9 +59,7 @@ impl State {
             &with_reason(by, "stopped it", reason),
         );
         for id in called {
-            if self.executions.get(&id).is_some_and(|it| !it.state.is_final()) {
-                self.stop_execution(now, by, id, reason);
-            }
+            self.stop_execution(now, by, id, reason);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Steps for several things at a time: every failure at every place, in every order of the answers.
+//! Steps for several things at a time, and for other runs: every failure at every place, in every order
+//! of the answers.
 
 use super::*;
 use crate::domain::rules::ForEach;
@@ -71,4 +72,31 @@ fn each_run_is_a_change_that_is_told_of_again_when_it_is_over() {
     world.go(|_| bad());
     assert_eq!(told(&world).state, ChangeState::Failed);
     assert_eq!(world.state.change_log.open[&change].run(), Some(ExecutionId(1)));
+}
+
+#[test]
+fn who_stops_all_stops_a_called_run_once() {
+    use crate::domain::Count;
+    let mut world = World::start(runbook(Vec::new()));
+    let call = Action::Runbook { runbook: "part".to_owned(), parameters: BTreeMap::new() };
+    let rule = Arc::new(RuleRef { name: "part".to_owned(), ..RuleRef::default() });
+    let runbooks =
+        vec![runbook(vec![Step::new("call", call)]), Runbook { rule, ..runbook(steps(1)) }];
+    world.apply(&Event::RulesLoaded(Arc::new(RuleSet { runbooks, ..RuleSet::default() })));
+    let order = |command| Event::CommandGiven { by: "ann".to_owned(), command };
+    world.apply(&order(Command::RunRunbook {
+        runbook: "mend".to_owned(),
+        parameters: BTreeMap::new(),
+        incident: None,
+        dry_run: false,
+        emergency: false,
+    }));
+    assert_eq!(&*world.waiting[0].key.0, "EXE-3/1/1", "it is being done");
+    let turn = world.apply(&order(Command::StopRunbooks { reason: String::new() }));
+    let mut keys: Vec<&EffectKey> = world.waiting.iter().map(|it| &it.key).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), world.waiting.len(), "one effect twice: {:?}", world.waiting);
+    let ended = turn.counts.iter().filter(|it| matches!(it, Count::ExecutionEnded { .. })).count();
+    assert_eq!(ended, 2, "the one that called, and the one that was called");
 }
