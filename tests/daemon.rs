@@ -79,6 +79,8 @@ mod replay;
 mod runbook;
 #[path = "daemon/shadow.rs"]
 mod shadow;
+#[path = "daemon/silent.rs"]
+mod silent;
 #[path = "daemon/sns.rs"]
 mod sns;
 #[path = "daemon/starting_set.rs"]

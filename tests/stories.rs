@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use watchkeeper::domain::execution::GUARD_NAMES;
 
 fn test(file: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_watchkeeper")).arg("test").arg(file).output().unwrap()
@@ -68,4 +69,32 @@ fn a_story_that_does_not_hold_is_told() {
     fs::write(&file, story.replace("alert_count: 2", "alert_count: 1")).unwrap();
     let output = test(&file);
     assert!(output.status.success(), "{}", text(&output));
+}
+
+/// Which stories of a guard are missing in the file that has one of each.
+fn missing_stories(text: &str, guard: &str) -> Vec<String> {
+    let story = |what: &str| {
+        let name = format!("{guard} {what}");
+        text.split("\n  - name: ").find(|it| it.lines().next() == Some(&name))
+    };
+    let held = format!("{{runbook: {guard}, state: blocked, blocked_by: {guard}");
+    let holds = story("holds back").is_some_and(|it| it.contains(&held));
+    let went = format!("{{runbook: {guard}, state: ");
+    let lets = story("lets go").is_some_and(|it| it.contains(&went) && !it.contains("blocked"));
+    let both = [(holds, "holds back"), (lets, "lets go")];
+    both.iter().filter(|it| !it.0).map(|(_, what)| format!("{guard} {what}")).collect()
+}
+
+#[test]
+fn every_guard_has_a_story_where_it_holds_back_and_one_where_it_lets_go() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories/every_guard.yaml");
+    let text = fs::read_to_string(file).unwrap();
+    let missing: Vec<String> =
+        GUARD_NAMES.iter().flat_map(|it| missing_stories(&text, it)).collect();
+    assert_eq!(missing, Vec::<String>::new());
+    assert_eq!(missing_stories(&text, "a-new-guard").len(), 2);
+    let without = text.replace("name: lock lets go", "name: something else");
+    assert_eq!(missing_stories(&without, "lock"), ["lock lets go"]);
+    let wrong = text.replace("blocked_by: lock}", "blocked_by: freeze}");
+    assert_eq!(missing_stories(&wrong, "lock"), ["lock holds back"]);
 }

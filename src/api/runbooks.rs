@@ -11,7 +11,9 @@ use super::routes::{Answer, Operation};
 use crate::config::Role;
 use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
-use crate::domain::rules::{Approval, BlastRadius, Idempotency, Runbook, RunbookMode, Step};
+use crate::domain::rules::{
+    Action, Approval, BlastRadius, Idempotency, Runbook, RunbookMode, Step,
+};
 use crate::domain::{Accepted, ObjectKey, State as Domain, Stop};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -98,6 +100,7 @@ struct RunbookView {
     at_once: Option<u32>,
     beside_people: bool,
     blast_radius: Option<BlastRadius>,
+    precondition: Vec<&'static str>,
     approval: Option<Approval>,
     stopped: Option<Stop>,
     steps: Vec<StepView>,
@@ -165,6 +168,7 @@ fn view(runbook: &Runbook, stops: &BTreeMap<String, Stop>) -> RunbookView {
         at_once: runbook.guards.at_once,
         beside_people: runbook.guards.beside_people,
         blast_radius: runbook.guards.blast_radius.clone(),
+        precondition: runbook.guards.preconditions.iter().map(Action::as_str).collect(),
         approval: runbook.approval.clone(),
         stopped: stops.get(&runbook.rule.name).cloned(),
         steps: runbook.steps.iter().map(step).collect(),

@@ -9,7 +9,7 @@ use super::step;
 use super::verify;
 use super::yaml::Node;
 use crate::domain::rules::{
-    BlastRadius, Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent,
+    Action, BlastRadius, Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent,
 };
 use std::collections::BTreeMap;
 
@@ -173,6 +173,9 @@ fn guards(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Guards {
     }
     guards.blast_radius =
         fields.optional("blast_radius").and_then(|it| blast_radius(reader, it, names));
+    guards.preconditions = fields
+        .optional("precondition")
+        .map_or_else(Vec::new, |it| preconditions(reader, it, names));
     if let Some(node) = fields.optional("max_runs")
         && let Some(mut fields) = Fields::open_like(reader, node, "count: 3, per: 1h")
     {
@@ -186,6 +189,18 @@ fn guards(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Guards {
     }
     fields.finish(reader);
     guards
+}
+
+fn preconditions(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<Action> {
+    let inside = "query: {source: prod, promql: up}";
+    let Some(mut fields) = Fields::open_like(reader, node, inside) else { return Vec::new() };
+    let looks = step::looks(reader, &mut fields, names);
+    if looks.is_empty() {
+        let message = "a precondition has an `http`, a `query` or a `command` that looks";
+        reader.report(fields.place, Code::MissingField, message);
+    }
+    fields.finish(reader);
+    looks
 }
 
 fn blast_radius(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<BlastRadius> {

@@ -20,6 +20,7 @@ mod verify;
 pub(in crate::domain) use approval::Person;
 pub use approval::{Answer, Question};
 pub use call::DEPTH_MAX as CALL_DEPTH_MAX;
+pub use guard::GUARD_NAMES;
 pub use plan::Check;
 
 use super::change::ChangeId;
@@ -127,8 +128,7 @@ impl ExecutionState {
 /// What held an execution back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
-    /// Which guard: `stopped`, `freeze`, `lock`, `by_hand`, `breaker`, `cooldown`, `max_runs`,
-    /// `at_once`, `blast_radius`, `parameter`, `template`, `incident_closed`.
+    /// Which guard; see [`GUARD_NAMES`].
     pub guard: String,
     /// Why, in a sentence.
     pub reason: String,
@@ -175,6 +175,8 @@ pub enum Part {
     Step,
     /// It looks whether the steps helped.
     Verify,
+    /// It looks whether the run may begin.
+    Precondition,
     /// It takes a step back.
     Undo,
     /// It is one of those that are done last, whatever happened.
@@ -187,6 +189,7 @@ impl Part {
         match self {
             Self::Step => "step",
             Self::Verify => "verify",
+            Self::Precondition => "precondition",
             Self::Undo => "undo",
             Self::Always => "always",
         }
@@ -361,6 +364,7 @@ impl StepRun {
             Part::Step | Part::Always => format!("step {}{of}", self.id),
             Part::Undo => format!("undoing step {}{of}", self.id),
             Part::Verify => format!("the look {}", self.id),
+            Part::Precondition => format!("the precondition {}", self.id),
         }
     }
 
@@ -371,6 +375,7 @@ impl StepRun {
             (Part::Step | Part::Always, true) => "look/",
             (Part::Undo, _) => "undo/",
             (Part::Verify, _) => "verify/",
+            (Part::Precondition, _) => "precondition/",
         };
         let place = self.item.as_ref().map_or_else(String::new, |it| format!(".{}", it.place));
         EffectKey(format!("{execution}/{prefix}{}{place}/{}", self.id, self.attempts).into())

@@ -57,7 +57,8 @@ pub struct ExpectedStep {
 }
 
 fn part(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Part {
-    let words = [Part::Step, Part::Verify, Part::Undo, Part::Always].map(|it| (it.as_str(), it));
+    let words = [Part::Precondition, Part::Step, Part::Verify, Part::Undo, Part::Always]
+        .map(|it| (it.as_str(), it));
     fields.optional("part").and_then(|it| reader.word(it, &words)).unwrap_or_default()
 }
 

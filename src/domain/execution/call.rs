@@ -70,6 +70,7 @@ impl State {
             by: &by,
             is_emergency: caller.is_emergency,
             parent: Some(id),
+            refused: None,
         };
         Ok(self.make_execution(now, &wish))
     }

@@ -3,10 +3,10 @@
 //! A guard looks at what is known, and what it cannot know holds back, too. A run that a person
 //! orders or says yes to passes those that only stand in for a person's judgement.
 
-use super::{Blocked, Check, Execution, ExecutionId, ExecutionState};
+use super::{Blocked, Check, Execution, ExecutionId, ExecutionState, Part, StepRun, StepState};
 use crate::domain::planted::{self, Bug};
 use crate::domain::rules::Occasion;
-use crate::domain::{Count, State, later};
+use crate::domain::{Count, ObjectKey, State, later};
 use jiff::Timestamp;
 
 /// One guard: the reason why it holds a run back, if it does.
@@ -25,6 +25,28 @@ const GUARDS: [(&str, Guard); 9] = [
     ("blast_radius", State::blast_radius_holds),
 ];
 
+/// The names of all that may hold a run back: the guards, in the order in which they are asked, what it
+/// needs, and what is wrong with its rules or its question.
+pub const GUARD_NAMES: [&str; 14] = [
+    "stopped",
+    "freeze",
+    "lock",
+    "by_hand",
+    "breaker",
+    "cooldown",
+    "max_runs",
+    "at_once",
+    "blast_radius",
+    PRECONDITION,
+    "when",
+    "parameter",
+    "template",
+    "incident_closed",
+];
+
+/// The guard that looks whether what a run needs is well.
+const PRECONDITION: &str = "precondition";
+
 impl State {
     /// Starts an execution, if no guard holds it back.
     pub(in crate::domain) fn try_start(&mut self, now: Timestamp, id: ExecutionId) {
@@ -37,6 +59,9 @@ impl State {
             }
             return;
         }
+        if self.executions.get(&id).is_some_and(Execution::must_look) {
+            return self.look_before(now, id);
+        }
         if let Some(execution) = self.executions.get_mut(&id) {
             execution.state = ExecutionState::Running;
             execution.started_at = Some(now);
@@ -47,6 +72,34 @@ impl State {
         self.note_run(id);
         self.record_run(now, id);
         self.proceed(now, id);
+    }
+
+    /// What it needs is looked at before anything is done, and that takes time.
+    fn look_before(&mut self, now: Timestamp, id: ExecutionId) {
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.state = ExecutionState::Running;
+            "looking whether it may begin".clone_into(&mut execution.why);
+        }
+        self.log_execution(now, id, "", "looks whether it may begin");
+        self.touch(now, ObjectKey::Execution(id));
+        self.proceed(now, id);
+    }
+
+    /// A precondition was looked at. After the last of them the guards are asked again: things may
+    /// have changed meanwhile.
+    pub(super) fn precondition_over(
+        &mut self,
+        now: Timestamp,
+        id: ExecutionId,
+        (holds, text): (bool, &str),
+    ) {
+        self.touch(now, ObjectKey::Execution(id));
+        if !holds {
+            let guard = PRECONDITION.to_owned();
+            self.block(now, id, Blocked { guard, reason: text.to_owned() });
+        } else if !self.executions.get(&id).is_some_and(Execution::must_look) {
+            self.try_start(now, id);
+        }
     }
 
     /// The first guard that holds an execution back.
@@ -69,6 +122,8 @@ impl State {
     }
 
     pub(super) fn block(&mut self, now: Timestamp, id: ExecutionId, blocked: Blocked) {
+        let is_known = GUARD_NAMES.contains(&blocked.guard.as_str());
+        debug_assert!(is_known, "a guard without a name in the list: {}", blocked.guard);
         let why = format!("held back by {}: {}", blocked.guard, blocked.reason);
         self.turn.counts.push(Count::RunbookBlocked(blocked.guard.clone()));
         if let Some(execution) = self.executions.get_mut(&id) {
@@ -220,8 +275,26 @@ impl State {
 }
 
 impl Execution {
+    /// Whether something must be looked at before it begins.
+    pub(super) fn must_look(&self) -> bool {
+        let is_open =
+            |it: &StepRun| it.part == Part::Precondition && it.state != StepState::Succeeded;
+        self.started_at.is_none() && self.steps.iter().any(is_open)
+    }
+
     /// Whether a person ordered it, or said yes to it.
     fn is_by_person(&self) -> bool {
         !self.requested_by.is_empty() || !self.decided_by.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_guard_is_in_the_list() {
+        let missing = GUARDS.iter().find(|(name, _)| !GUARD_NAMES.contains(name));
+        assert_eq!(missing.map(|it| it.0), None);
     }
 }

@@ -111,7 +111,7 @@ impl State {
         let Some(action) = action else { return };
         let key = run.effect_key(id);
         run.effect = Some(key.clone());
-        let harmless = run.looking || run.part == Part::Verify;
+        let harmless = run.looking || matches!(run.part, Part::Verify | Part::Precondition);
         self.turn.effects.push(PlannedEffect {
             key,
             idempotent: harmless || step.idempotency == Idempotency::Idempotent,
@@ -202,6 +202,10 @@ impl State {
         let (part, text) = (run.part, format!("{}: {detail}", run.name()));
         if part == Part::Verify {
             self.looked(now, id, state == StepState::Succeeded, &text);
+            return;
+        }
+        if part == Part::Precondition {
+            self.precondition_over(now, id, (state == StepState::Succeeded, &text));
             return;
         }
         let is_late = part == Part::Step && execution.ending.is_some();
@@ -325,7 +329,7 @@ impl Execution {
             self.steps.iter().position(is_next)
         };
         match self.ending {
-            None => next(Part::Step),
+            None => next(Part::Precondition).or_else(|| next(Part::Step)),
             Some(_) => next(Part::Undo).or_else(|| next(Part::Always)),
         }
     }
@@ -339,14 +343,17 @@ impl Execution {
             Part::Step => named(&runbook.steps),
             Part::Always => named(&runbook.always),
             Part::Undo => named(&runbook.steps)?.undo.map(|it| *it),
-            Part::Verify => {
-                let looks = &runbook.verify.as_ref()?.looks;
-                let look = looks.iter().find(|it| it.as_str() == run.id)?;
-                let step = Step::new(&run.id, look.clone());
-                Some(Step { timeout_seconds: super::verify::LOOK_SECONDS, ..step })
-            }
+            Part::Verify => look_of(&runbook.verify.as_ref()?.looks, &run.id),
+            Part::Precondition => look_of(&runbook.guards.preconditions, &run.id),
         }
     }
+}
+
+/// A look as a step: it is what it is called by.
+fn look_of(looks: &[Action], id: &str) -> Option<Step> {
+    let look = looks.iter().find(|it| it.as_str() == id)?;
+    let step = Step::new(id, look.clone());
+    Some(Step { timeout_seconds: super::verify::LOOK_SECONDS, ..step })
 }
 
 /// Exponential backoff. Half of it is spread by the effect's name, so that what failed together is

@@ -23,6 +23,8 @@ pub(super) struct Wish<'a> {
     pub(super) is_emergency: bool,
     /// The run that calls for it.
     pub(super) parent: Option<ExecutionId>,
+    /// What holds it back before it is filled in.
+    pub(super) refused: Option<Blocked>,
 }
 
 impl State {
@@ -38,13 +40,20 @@ impl State {
         let is_waiting = self.is_at_work(&runbook.rule.name, incident);
         let Some(found) = self.incidents.get(&incident) else { return };
         let context = context_of(Some(found));
-        // A condition that cannot be decided holds the runbook back: it fails closed.
-        let wanted = (runbook.triggers.iter())
+        let decided: Vec<Result<bool, String>> = (runbook.triggers.iter())
             .filter(|it| it.matchers.matches(&found.labels))
-            .any(|it| condition::holds(&it.when, &context) == Ok(true));
-        if is_waiting || !wanted {
+            .map(|it| condition::holds(&it.when, &context))
+            .collect();
+        let is_wanted = decided.contains(&Ok(true));
+        // A condition that cannot be decided holds the runbook back, and that is told.
+        let undecided = decided.into_iter().find_map(Result::err).filter(|_| !is_wanted);
+        if is_waiting || !(is_wanted || undecided.is_some()) {
             return;
         }
+        let refused = undecided.map(|error| Blocked {
+            guard: "when".to_owned(),
+            reason: format!("its `when` cannot be decided: {error}"),
+        });
         let mode = if rules.mode == Mode::Observe { RunbookMode::Shadow } else { runbook.mode };
         let given = BTreeMap::new();
         let wish = Wish {
@@ -55,6 +64,7 @@ impl State {
             by: "",
             is_emergency: false,
             parent: None,
+            refused,
         };
         self.make_execution(now, &wish);
     }
@@ -84,6 +94,7 @@ impl State {
                 by,
                 is_emergency: false,
                 parent: None,
+                refused: None,
             },
         );
     }
@@ -122,7 +133,8 @@ impl State {
             (false, Some(_)) => RunbookMode::Approve,
             (false, None) => RunbookMode::Auto,
         };
-        let wish = Wish { runbook, mode, incident, given, by, is_emergency, parent: None };
+        let refused = None;
+        let wish = Wish { runbook, mode, incident, given, by, is_emergency, parent: None, refused };
         let id = self.make_execution(now, &wish);
         Ok(Accepted::Object(ObjectKey::Execution(id)))
     }
@@ -168,7 +180,10 @@ impl State {
             alerts_resolved,
             why: String::new(),
         };
-        let filled = execution.fill_in(wish.given);
+        let filled = match &wish.refused {
+            Some(blocked) => Err(blocked.clone()),
+            None => execution.fill_in(wish.given),
+        };
         self.executions.insert(id, execution);
         if let Some(incident) = wish.incident.and_then(|it| self.incidents.get_mut(&it)) {
             incident.executions.push(id);
@@ -190,6 +205,9 @@ impl State {
                 let why = match self.guard_that_holds(now, id) {
                     Some(blocked) => {
                         format!("would be held back by {}: {}", blocked.guard, blocked.reason)
+                    }
+                    None if self.executions.get(&id).is_some_and(Execution::must_look) => {
+                        "would have run if its preconditions hold".to_owned()
                     }
                     None => "would have run; nothing holds it back".to_owned(),
                 };
@@ -311,11 +329,13 @@ impl Execution {
 
 /// Everything that a run of a runbook may do, before it is known what will be undone.
 fn runs_of(runbook: &Runbook) -> Vec<StepRun> {
+    let preconditions = runbook.guards.preconditions.iter();
+    let preconditions = preconditions.map(|it| StepRun::new(Part::Precondition, it.as_str()));
     let looks = runbook.verify.iter().flat_map(|it| &it.looks);
     let steps = runbook.steps.iter().map(|it| StepRun::new(Part::Step, &it.id));
     let looks = looks.map(|it| StepRun::new(Part::Verify, it.as_str()));
     let always = runbook.always.iter().map(|it| StepRun::new(Part::Always, &it.id));
-    steps.chain(looks).chain(always).collect()
+    preconditions.chain(steps).chain(looks).chain(always).collect()
 }
 
 /// Checks a parameter's value against its pattern. Values come from alerts and are hostile, so

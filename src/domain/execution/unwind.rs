@@ -13,7 +13,7 @@ impl State {
             Part::Step => self.unwind(now, id, ExecutionState::Failed, (what, true)),
             Part::Undo => self.undo_failed(now, id, what),
             Part::Always => self.end_of_all_failed(id, what),
-            Part::Verify => {}
+            Part::Verify | Part::Precondition => {}
         }
     }
 

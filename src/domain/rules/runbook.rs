@@ -79,6 +79,9 @@ pub struct Guards {
     /// How much may be in the hands of runs at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blast_radius: Option<BlastRadius>,
+    /// Looks that must all succeed before anything is done; none that stays without an answer does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preconditions: Vec<Action>,
 }
 
 /// How much of what the catalog knows a run may touch, with all others that are at work.
@@ -115,6 +118,7 @@ impl Default for Guards {
             at_once: None,
             beside_people: false,
             blast_radius: None,
+            preconditions: Vec::new(),
         }
     }
 }
