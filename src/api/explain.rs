@@ -428,6 +428,7 @@ mod tests {
                 false,
             ),
             (Grouping::Far { previous: IncidentId(3) }, "the last is INC-3", false),
+            (Grouping::Locked { previous: IncidentId(3) }, "INC-3 would have taken it", true),
             (Grouping::Returned, "was in this incident before", false),
             (Grouping::ReopenWindow { resolved_seconds: 60 }, "resolved only 60 s before", true),
             (Grouping::Moved { by: "ada".to_owned() }, "ada moved it", false),

@@ -258,14 +258,15 @@ pub(super) async fn timeline(
     }
 }
 
-/// Gives a command and answers the incident as it is then.
-async fn give(
+/// Gives a person's command about an incident, and answers the incident as it is then.
+async fn order(
     context: &Context,
+    id: &str,
     by: String,
-    id: IncidentId,
-    command: Command,
+    command: impl FnOnce(IncidentId) -> Command,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let id = match context.handle.command(by, command).await? {
+    let id = parse_id(id)?;
+    let id = match context.handle.command(by, command(id)).await? {
         Accepted::Object(ObjectKey::Incident(id)) => id,
         Accepted::Object(_) | Accepted::Done | Accepted::AfterEffect(_) => id,
     };
@@ -278,9 +279,8 @@ async fn acknowledge(
     caller: Caller,
     Input(body): Input<ByBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::AcknowledgeIncident { incident }).await
+    let command = |incident| Command::AcknowledgeIncident { incident };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 #[derive(Deserialize)]
@@ -296,10 +296,8 @@ async fn assign(
     caller: Caller,
     Input(body): Input<AssignBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    let command = Command::AssignIncident { incident, owner: body.owner };
-    give(&context, by, incident, command).await
+    let command = |incident| Command::AssignIncident { incident, owner: body.owner };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 #[derive(Deserialize)]
@@ -315,9 +313,8 @@ async fn note(
     caller: Caller,
     Input(body): Input<NoteBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::NoteIncident { incident, text: body.text }).await
+    let command = |incident| Command::NoteIncident { incident, text: body.text };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 async fn resolve(
@@ -326,10 +323,8 @@ async fn resolve(
     caller: Caller,
     Input(body): Input<ReasonBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    let command = Command::ResolveIncident { incident, reason: body.reason };
-    give(&context, by, incident, command).await
+    let command = |incident| Command::ResolveIncident { incident, reason: body.reason };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 async fn reopen(
@@ -338,10 +333,8 @@ async fn reopen(
     caller: Caller,
     Input(body): Input<ReasonBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    let command = Command::ReopenIncident { incident, reason: body.reason };
-    give(&context, by, incident, command).await
+    let command = |incident| Command::ReopenIncident { incident, reason: body.reason };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 #[cfg(test)]

@@ -143,6 +143,7 @@ pub(super) fn incident() -> Incident {
         parent: Some(IncidentId(40)),
         children: BTreeSet::new(),
         merged_into: Some(IncidentId(41)),
+        locked_by: None,
         is_split: false,
         bridges: BTreeMap::new(),
     }

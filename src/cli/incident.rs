@@ -119,6 +119,27 @@ pub enum Command {
         #[command(flatten)]
         by: By,
     },
+    /// Let no more alerts join them but their own, for example when a storm is over
+    Lock {
+        /// For example INC-42
+        #[arg(required = true, value_name = "ID", value_parser = super::parse_incident)]
+        ids: Vec<String>,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
+    /// Let alerts join them again
+    Unlock {
+        /// For example INC-42
+        #[arg(required = true, value_name = "ID", value_parser = super::parse_incident)]
+        ids: Vec<String>,
+        /// Who says so
+        #[command(flatten)]
+        by: By,
+    },
     /// Move some alerts of an incident into a new one
     Split {
         /// For example INC-42
@@ -183,6 +204,10 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
             (ids, "link", json!({"by": by.name(), "parent": parent}))
         }
         Command::Unlink { ids, by } => (ids, "unlink", json!({"by": by.name()})),
+        Command::Lock { ids, reason, by } => {
+            (ids, "lock", json!({"by": by.name(), "reason": reason}))
+        }
+        Command::Unlock { ids, by } => (ids, "unlock", json!({"by": by.name()})),
         Command::Split { id, fingerprints, by } => {
             (vec![id], "split", json!({"by": by.name(), "alerts": fingerprints}))
         }
@@ -294,6 +319,7 @@ fn incident_card(incident: &Value, now: Timestamp) -> String {
         ("problem", of("problem")),
         ("part of", of("parent")),
         ("its parts", of("children")),
+        ("locked by", of("locked_by")),
         ("merged into", of("merged_into")),
         ("runbooks", of("executions")),
         ("opened by", opened_by(incident)),

@@ -26,9 +26,7 @@ impl State {
             Command::AcknowledgeIncident { incident } => self.acknowledge(now, by, *incident),
             Command::AssignIncident { incident, owner } => self.assign(now, by, *incident, owner),
             Command::NoteIncident { incident, text } => self.note(now, by, *incident, text),
-            Command::ResolveIncident { incident, reason } => {
-                self.resolve(now, by, *incident, reason)
-            }
+            Command::ResolveIncident { incident: id, reason } => self.resolve(now, by, *id, reason),
             Command::ReopenIncident { incident, reason } => self.reopen(now, by, *incident, reason),
             Command::MergeIncidents { into, from } => self.merge_and_learn(now, by, *into, from),
             Command::SplitIncident { incident, alerts } => {
@@ -38,6 +36,10 @@ impl State {
                 self.link_incident(now, by, *incident, *parent)
             }
             Command::UnlinkIncident { incident } => self.unlink_incident(now, by, *incident),
+            Command::LockIncident { incident, reason } => {
+                self.lock_incident(now, by, *incident, reason)
+            }
+            Command::UnlockIncident { incident } => self.unlock_incident(now, by, *incident),
             Command::SetSilence { .. } => self.set_silence_by(now, command),
             Command::ExpireSilence { id } => self.expire_silence(now, id),
             Command::PauseHeartbeat { heartbeat } => self.pause_heartbeat(now, by, heartbeat),

@@ -105,16 +105,16 @@ impl State {
     ) -> (Option<IncidentId>, Grouping) {
         let ways = self.ways(spoken);
         self.learn_from(now, fingerprint, spoken, &ways);
-        let Some(Weighed { best, also }) = self.weigh(now, fingerprint, spoken, ways) else {
-            return (None, Grouping::Apart { nearest: None });
-        };
-        if let Some(also) = also {
+        let Weighed { best, also, locked } = self.weigh(now, fingerprint, spoken, ways);
+        if let (Some(best), Some(also)) = (&best, also) {
             self.note_bridge(fingerprint, best.incident, also);
         }
-        if best.is_enough() {
-            (Some(best.incident), Grouping::Evidence(Box::new(best)))
-        } else {
-            (None, Grouping::Apart { nearest: Some(Box::new(best)) })
+        match (best, locked) {
+            (Some(best), _) if best.is_enough() => {
+                (Some(best.incident), Grouping::Evidence(Box::new(best)))
+            }
+            (_, Some(previous)) => (None, Grouping::Locked { previous }),
+            (best, None) => (None, Grouping::Apart { nearest: best.map(Box::new) }),
         }
     }
 
@@ -136,7 +136,8 @@ impl State {
             let sibling = Labels::from_pairs(labels.iter().map(with)).fingerprint();
             let alert = self.alerts.get(&sibling).filter(|it| it.counts_as_firing())?;
             let incident = self.incidents.get(&alert.incident?)?;
-            incident.state.is_active().then_some((incident.id, sibling))
+            let takes_more = incident.state.is_active() && incident.locked_by.is_none();
+            takes_more.then_some((incident.id, sibling))
         })
     }
 
@@ -224,6 +225,9 @@ impl State {
 
 /// Whether an incident of a rule and group takes one more alert, and why.
 fn takes(now: Timestamp, rule: &Correlation, incident: &Incident) -> (bool, Grouping) {
+    if incident.locked_by.is_some() {
+        return (false, Grouping::Locked { previous: incident.id });
+    }
     let gap_seconds = seconds_between(incident.last_joined_at, now);
     let age_seconds = seconds_between(incident.opened_at, now);
     if let (IncidentState::Resolved, Some(at)) = (incident.state, incident.resolved_at) {

@@ -284,6 +284,18 @@ pub enum Command {
         /// Which.
         incident: IncidentId,
     },
+    /// Lets no more alerts join an incident.
+    LockIncident {
+        /// Which.
+        incident: IncidentId,
+        /// Why.
+        reason: String,
+    },
+    /// Lets alerts join a locked incident again.
+    UnlockIncident {
+        /// Which.
+        incident: IncidentId,
+    },
     /// Makes a silence, or replaces the one with this id.
     SetSilence {
         /// A new unique id, made by the door that the command came through.

@@ -1,6 +1,7 @@
 //! Incidents: unplanned interruptions that people, or runbooks, work on.
 
 mod life;
+mod lock;
 mod major;
 mod orders;
 
@@ -238,6 +239,9 @@ pub struct Incident {
     /// The incidents that are part of it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub children: BTreeSet<IncidentId>,
+    /// Who locked it: only its own alerts come back to it, and no others join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_by: Option<String>,
     /// The incident that took its alerts.
     pub merged_into: Option<IncidentId>,
     /// It was split off another by a person; the group's new alerts go to the other.

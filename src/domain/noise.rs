@@ -372,6 +372,8 @@ impl State {
         | Command::MergeIncidents { into: incident, .. }
         | Command::LinkIncident { incident, .. }
         | Command::UnlinkIncident { incident }
+        | Command::LockIncident { incident, .. }
+        | Command::UnlockIncident { incident }
         | Command::SplitIncident { incident, .. } = command
         {
             self.note_acted_on(*incident);

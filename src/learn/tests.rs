@@ -83,6 +83,7 @@ pub(super) fn incident(id: u64, at: i64, title: &str, labels: &[(&str, &str)]) -
         parent: None,
         children: BTreeSet::new(),
         merged_into: None,
+        locked_by: None,
         is_split: false,
         bridges: BTreeMap::new(),
     }

@@ -26,6 +26,9 @@ pub(super) fn why_grouped(alert: &Alert) -> String {
         Some(Grouping::Far { previous }) => format!(
             "no incident of the rule and group that takes alerts was seen near; the last is {previous}"
         ),
+        Some(Grouping::Locked { previous }) => {
+            format!("{previous} would have taken it, but a person locked it")
+        }
         Some(Grouping::Returned) => {
             "the alert was in this incident before, and the incident is not closed".to_owned()
         }
@@ -55,6 +58,9 @@ pub(super) fn alternative(alert: &Alert) -> Option<String> {
         Grouping::ReopenWindow { resolved_seconds } => Some(format!(
             "with a `reopen_within` below {resolved_seconds} s it would have opened a new incident"
         )),
+        Grouping::Locked { previous } => {
+            Some(format!("without the lock (`incident unlock {previous}`) it would have joined"))
+        }
         Grouping::Evidence(it) => evidence::alternative(it),
         Grouping::First
         | Grouping::Apart { .. }

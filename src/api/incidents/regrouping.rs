@@ -1,11 +1,11 @@
-//! What people do about what belongs together: merge, link, unlink, split.
+//! What people do about what belongs together: merge, link, unlink, split, lock, unlock.
 
 use super::super::Context;
 use super::super::access::Caller;
 use super::super::error::ApiError;
-use super::super::input::{ByBody, Input, parse_id};
+use super::super::input::{ByBody, Input, ReasonBody};
 use super::super::routes::{Answer, Operation};
-use super::give;
+use super::order;
 use super::view::IncidentView;
 use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
@@ -46,6 +46,20 @@ pub(super) fn operations() -> Vec<Operation> {
             ONE,
             split,
         ),
+        Operation::command(
+            "/api/v1/incidents/{id}/lock",
+            "Lets no alerts join it but its own",
+            "Reason",
+            ONE,
+            lock,
+        ),
+        Operation::command(
+            "/api/v1/incidents/{id}/unlock",
+            "Lets alerts join it again",
+            "By",
+            ONE,
+            unlock,
+        ),
     ]
 }
 
@@ -62,9 +76,8 @@ async fn merge(
     caller: Caller,
     Input(body): Input<MergeBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let into = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, into, Command::MergeIncidents { into, from: body.from }).await
+    let command = |into| Command::MergeIncidents { into, from: body.from };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 #[derive(Deserialize)]
@@ -80,9 +93,8 @@ async fn link(
     caller: Caller,
     Input(body): Input<LinkBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::LinkIncident { incident, parent: body.parent }).await
+    let command = |incident| Command::LinkIncident { incident, parent: body.parent };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 async fn unlink(
@@ -91,9 +103,8 @@ async fn unlink(
     caller: Caller,
     Input(body): Input<ByBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::UnlinkIncident { incident }).await
+    let command = |incident| Command::UnlinkIncident { incident };
+    order(&context, &id, caller.by(body.by)?, command).await
 }
 
 #[derive(Deserialize)]
@@ -109,7 +120,26 @@ async fn split(
     caller: Caller,
     Input(body): Input<SplitBody>,
 ) -> Result<Json<IncidentView>, ApiError> {
-    let incident = parse_id(&id)?;
-    let by = caller.by(body.by)?;
-    give(&context, by, incident, Command::SplitIncident { incident, alerts: body.alerts }).await
+    let command = |incident| Command::SplitIncident { incident, alerts: body.alerts };
+    order(&context, &id, caller.by(body.by)?, command).await
+}
+
+async fn lock(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Input(body): Input<ReasonBody>,
+) -> Result<Json<IncidentView>, ApiError> {
+    let command = |incident| Command::LockIncident { incident, reason: body.reason };
+    order(&context, &id, caller.by(body.by)?, command).await
+}
+
+async fn unlock(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    caller: Caller,
+    Input(body): Input<ByBody>,
+) -> Result<Json<IncidentView>, ApiError> {
+    let command = |incident| Command::UnlockIncident { incident };
+    order(&context, &id, caller.by(body.by)?, command).await
 }

@@ -52,6 +52,7 @@ pub(crate) struct IncidentView {
     group: Labels,
     parent: Option<IncidentId>,
     children: BTreeSet<IncidentId>,
+    locked_by: Option<String>,
     merged_into: Option<IncidentId>,
     why: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,6 +123,7 @@ pub(super) fn view(
         group: incident.group.clone(),
         parent: incident.parent,
         children: incident.children.clone(),
+        locked_by: incident.locked_by.clone(),
         merged_into: incident.merged_into,
         why: incident.why.clone(),
         timeline: timeline.map(|it| it.into_iter().map(entry).collect()),

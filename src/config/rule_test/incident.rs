@@ -11,8 +11,8 @@ use crate::domain::problem::ProblemId;
 use crate::domain::service_level::{ClockState, TargetKind};
 use std::collections::BTreeSet;
 
-/// The inputs about several incidents.
-pub(super) const ORDERS: [&str; 4] = ["link", "unlink", "merge", "split"];
+/// The inputs about what belongs together.
+pub(super) const ORDERS: [&str; 6] = ["link", "unlink", "merge", "split", "lock", "unlock"];
 
 /// An incident in a test; what is `None` may be anything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,8 +47,12 @@ pub struct ExpectedIncident {
 
 /// Reads an order about incidents.
 pub(super) fn order(reader: &mut Reader<'_>, kind: &str, node: &Node) -> Option<Command> {
-    if kind == "unlink" {
-        return Some(Command::UnlinkIncident { incident: number(reader, node)? });
+    let reason = String::new();
+    match kind {
+        "unlink" => return Some(Command::UnlinkIncident { incident: number(reader, node)? }),
+        "lock" => return Some(Command::LockIncident { incident: number(reader, node)?, reason }),
+        "unlock" => return Some(Command::UnlockIncident { incident: number(reader, node)? }),
+        _ => {}
     }
     let mut fields = Fields::open(reader, node)?;
     let mut one = |reader: &mut Reader<'_>, name: &'static str| {

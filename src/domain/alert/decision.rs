@@ -191,6 +191,11 @@ pub enum Grouping {
         /// The last of them.
         previous: IncidentId,
     },
+    /// The one that would have taken it takes no more alerts: a person said so.
+    Locked {
+        /// That incident.
+        previous: IncidentId,
+    },
     /// The same thing fires with another severity, and is in this incident.
     SameThing {
         /// That alert.

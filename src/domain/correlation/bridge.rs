@@ -35,7 +35,8 @@ impl State {
     /// Whether two incidents may be merged without asking: they began about together, and no people had
     /// a hand in it who would be surprised.
     fn may_be_one(&self, into: IncidentId, from: IncidentId) -> bool {
-        let is_fit = |it: &&Incident| it.state.is_active() && !it.is_split;
+        let is_fit =
+            |it: &&Incident| it.state.is_active() && !it.is_split && it.locked_by.is_none();
         let known = |it| self.incidents.get(&it).filter(is_fit);
         let (Some(older), Some(younger)) = (known(into), known(from)) else { return false };
         let apart = seconds_between(older.opened_at, younger.opened_at);

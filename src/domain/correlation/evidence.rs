@@ -14,6 +14,7 @@ use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::{State, seconds_between};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 
 /// So many points join an alert to an incident.
 const ENOUGH: u64 = 270;
@@ -119,11 +120,14 @@ impl Evidence {
 }
 
 /// What the evidence says of an alert.
+#[derive(Default)]
 pub(in crate::domain) struct Weighed {
-    /// What speaks for the best incident, be it enough or not.
-    pub(in crate::domain) best: Evidence,
+    /// What speaks for the best incident, be it enough or not; `None` = nothing speaks for any.
+    pub(in crate::domain) best: Option<Evidence>,
     /// Another incident for which there would be enough as well.
     pub(in crate::domain) also: Option<IncidentId>,
+    /// The best of those for which there would be enough, were they not locked.
+    pub(in crate::domain) locked: Option<IncidentId>,
 }
 
 #[derive(Clone, Copy)]
@@ -159,8 +163,8 @@ impl State {
         fingerprint: Fingerprint,
         spoken: &Spoken,
         mut ways: Vec<(Way, Place)>,
-    ) -> Option<Weighed> {
-        let alert = self.alerts.get(&fingerprint)?;
+    ) -> Weighed {
+        let Some(alert) = self.alerts.get(&fingerprint) else { return Weighed::default() };
         let is_info = Severity::from_label(alert.labels.get("severity")) == Severity::Info;
         let name = alert.labels.get("alertname").unwrap_or_default();
         let newcomer = Newcomer {
@@ -175,6 +179,7 @@ impl State {
         ways.retain(|(way, _)| !self.rules.ignored_evidence.contains(way));
         let mut best: Option<(Evidence, &Place)> = None;
         let mut runner_up: Option<RunnerUp> = None;
+        let mut locked: Option<(u64, Reverse<IncidentId>)> = None;
         for (way, place) in &ways {
             for sighting in self.sightings.at(place) {
                 if seconds_between(sighting.at, now) > HORIZON_SECONDS {
@@ -183,6 +188,11 @@ impl State {
                 let Some(found) = self.weigh_one(now, &newcomer, *way, sighting) else {
                     continue;
                 };
+                if self.is_locked(found.incident) {
+                    let of_it = (found.points, Reverse(found.incident));
+                    locked = locked.max(found.is_enough().then_some(of_it));
+                    continue;
+                }
                 let is_better = best.as_ref().is_none_or(|(known, _)| rank(&found) > rank(known));
                 let worse = if is_better {
                     best.replace((found, place)).map(|it| it.0)
@@ -195,14 +205,15 @@ impl State {
                     .into_iter()
                     .flatten()
                     .filter(|it| Some(it.incident) != winner)
-                    .max_by_key(|it| (it.points, std::cmp::Reverse(it.incident)));
+                    .max_by_key(|it| (it.points, Reverse(it.incident)));
             }
         }
-        let (mut best, place) = best?;
+        let locked = locked.map(|(_, Reverse(it))| it);
+        let Some((mut best, place)) = best else { return Weighed { locked, ..Weighed::default() } };
         best.runner_up = runner_up.map(|it| (it.incident, it.points));
         place.name(&self.rules.catalog).clone_into(&mut best.place);
         let both = runner_up.filter(|it| it.is_enough && is_enough_of_place(&best));
-        Some(Weighed { also: both.map(|it| it.incident), best })
+        Weighed { also: both.map(|it| it.incident), best: Some(best), locked }
     }
 
     /// What speaks for one incident, seen at one place.
@@ -301,8 +312,8 @@ impl State {
 }
 
 /// The better one has more points; of equals the older incident.
-fn rank(evidence: &Evidence) -> (bool, u64, std::cmp::Reverse<IncidentId>) {
-    (evidence.is_enough(), evidence.points, std::cmp::Reverse(evidence.incident))
+fn rank(evidence: &Evidence) -> (bool, u64, Reverse<IncidentId>) {
+    (evidence.is_enough(), evidence.points, Reverse(evidence.incident))
 }
 
 fn is_enough_of_place(evidence: &Evidence) -> bool {

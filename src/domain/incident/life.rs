@@ -389,6 +389,7 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         parent: None,
         children: BTreeSet::new(),
         merged_into: None,
+        locked_by: None,
         is_split: false,
         bridges: BTreeMap::new(),
     }
@@ -420,6 +421,7 @@ fn why_opened(rule: &Correlation, group: &Labels, grouping: &Grouping) -> String
              (gap {} s), and it is {age_seconds} s old (max {} s)",
             rule.gap_seconds, rule.max_seconds
         ),
+        Grouping::Locked { previous } => format!("{previous}{group} is locked"),
         Grouping::Far { previous } => {
             format!("no incident{group} that takes alerts was seen near; the last is {previous}")
         }

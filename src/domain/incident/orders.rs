@@ -316,7 +316,7 @@ impl State {
     }
 
     /// Writes down what a person did.
-    fn note_change(&mut self, id: IncidentId, entry: TimelineEntry) -> Accepted {
+    pub(super) fn note_change(&mut self, id: IncidentId, entry: TimelineEntry) -> Accepted {
         let now = entry.at;
         self.log(ObjectKey::Incident(id), entry);
         self.touch(now, ObjectKey::Incident(id));
