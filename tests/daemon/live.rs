@@ -39,7 +39,7 @@ fn what_a_program_prints_is_followed_while_it_runs() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // The program waits for the gate, so that what comes before it is seen while it runs.
     let before: Vec<String> =
-        lines.by_ref().map(Result::unwrap).take_while(|it| !it.contains("key=")).collect();
+        lines.by_ref().map(Result::unwrap).take_while(|it| !it.starts_with("  | key=")).collect();
     assert!(before.iter().any(|it| it == "  | begun"), "{before:?}");
     fs::write(&gate, "").unwrap();
     let after: Vec<String> = lines.map(Result::unwrap).collect();
