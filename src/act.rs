@@ -1,10 +1,12 @@
 //! How deeds are done: an effect in, its outcome out.
 //!
-//! A deed is tried once, within its time. Trying again is for `domain` to decide.
+//! A deed is tried once, within its time. Trying again is for `domain` to decide; only what an
+//! executor lost, and what may be done twice, is begun again here, as after a crash of the daemon.
 
 mod address;
 mod command;
 mod confine;
+pub mod executor;
 mod family;
 #[cfg(test)]
 mod hostile;
@@ -13,6 +15,7 @@ pub mod launch;
 mod live;
 mod notify;
 mod output;
+mod program;
 mod query;
 #[cfg(test)]
 mod test_server;
@@ -21,10 +24,13 @@ use crate::config::PrometheusServer;
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::rules::Action;
 pub use confine::is_possible as can_confine;
+pub use executor::{Executor, Lost};
 use http::Destination;
 pub use live::{Board, Printed};
 use output::Secrets;
+use program::Place;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +38,10 @@ use tokio_util::task::TaskTracker;
 
 /// How long `stop_all` waits: the 2 s between TERM and KILL, and a little for the rest.
 const STOP_ALL_WAIT: Duration = Duration::from_millis(2900);
+/// How often a program is begun that may be done twice, when one executor after the other is lost.
+const BEGINS_MAX: u32 = 3;
+/// How long it is waited before it is begun again.
+const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What deeds need to know of the daemon's settings.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +56,8 @@ pub struct Options {
     /// By what the keepers of programs are known again in the next life: the data folder. `None`
     /// starts programs without a keeper and without bounds; for tests of other things.
     pub keeper_mark: Option<String>,
+    /// The socket of the executor that starts all programs; `None` = this process starts them.
+    pub executor: Option<PathBuf>,
 }
 
 /// Does deeds. Cheap to clone.
@@ -58,7 +70,7 @@ struct Shared {
     http_allow: BTreeSet<Destination>,
     prometheus: BTreeMap<String, PrometheusServer>,
     secrets: Secrets,
-    keeper_mark: Option<String>,
+    place: Place,
     /// What programs print while they run.
     board: Arc<Board>,
     /// For receivers and for servers of the settings.
@@ -82,11 +94,18 @@ impl Performer {
         let http_allow = places.into_iter().map(|it| it.parse()).collect::<Result<_, _>>()?;
         let ranges = ranges.into_iter().map(|it| it.parse()).collect::<Result<_, _>>()?;
         let servers = options.prometheus.into_iter();
+        let place = match options.executor {
+            Some(socket) => {
+                let daemon = options.keeper_mark.unwrap_or_default();
+                Place::Executor(Executor::new(socket, daemon))
+            }
+            None => Place::Here { keeper_mark: options.keeper_mark },
+        };
         let shared = Shared {
             http_allow,
             prometheus: servers.map(|it| (it.name.clone(), it)).collect(),
             secrets: Secrets::new(options.secrets),
-            keeper_mark: options.keeper_mark,
+            place,
             board: Arc::default(),
             client: http::client()?,
             careful: http::client_with(Some(&address::Resolver::new(ranges)))?,
@@ -102,30 +121,70 @@ impl Performer {
         self.shared.board.clone()
     }
 
-    /// Does one deed, once, within its time. Never panics; every end is an [`Outcome`].
+    /// The way to the executor that starts all programs, if there is one.
+    pub fn executor(&self) -> Option<Executor> {
+        match &self.shared.place {
+            Place::Executor(executor) => Some(executor.clone()),
+            Place::Here { .. } => None,
+        }
+    }
+
+    /// Does one deed, within its time. Never panics; every end is an [`Outcome`], but that of a
+    /// program that was lost with its executor and must not be done twice: nobody knows it.
     /// `DetectProblems` is not for here: the engine does it with `learn`. [`Performer::stop`] finds
     /// the deed from this call on, also before the future is first polled.
-    pub fn perform(&self, effect: PlannedEffect) -> impl Future<Output = Outcome> + Send + use<> {
+    pub fn perform(
+        &self,
+        effect: PlannedEffect,
+    ) -> impl Future<Output = Result<Outcome, Lost>> + Send + use<> {
         let began = Instant::now();
         let counted = self.shared.deeds.token();
         let running = Shared::begin(&self.shared, &effect.key);
         let performer = self.clone();
         async move {
             let _counted = counted;
-            let mut outcome = if running.stop.is_cancelled() {
-                stopped()
-            } else {
-                performer.dispatch(&effect, &running.stop).await
-            };
+            let mut outcome = performer.bring_about(&effect, &running.stop).await?;
             outcome.duration_milliseconds =
                 u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            outcome
+            Ok(outcome)
         }
     }
 
-    async fn dispatch(&self, planned: &PlannedEffect, stop: &CancellationToken) -> Outcome {
+    /// Begins a deed, and again what may be done twice and was lost, a few times.
+    async fn bring_about(
+        &self,
+        effect: &PlannedEffect,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, Lost> {
+        let mut begins = 0;
+        while !stop.is_cancelled() {
+            let lost = match self.dispatch(effect, stop).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(lost) => lost,
+            };
+            begins += 1;
+            tracing::warn!(key = %effect.key, begins, reason = lost.0, "a program was lost");
+            if !effect.idempotent {
+                return Err(lost);
+            }
+            if begins == BEGINS_MAX {
+                let detail = format!("it was lost {begins} times with its executor: {}", lost.0);
+                return Ok(outcome(OutcomeKind::FailedRetryable, detail));
+            }
+            let pause = BEGIN_AGAIN_AFTER + executor::jitter(BEGIN_AGAIN_AFTER);
+            // Whoever stops it is heard at the top.
+            drop(tokio::time::timeout(pause, stop.cancelled()).await);
+        }
+        Ok(stopped())
+    }
+
+    async fn dispatch(
+        &self,
+        planned: &PlannedEffect,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, Lost> {
         let client = &self.shared.client;
-        match &planned.effect {
+        Ok(match &planned.effect {
             Effect::RunStep { execution, step, action, timeout_seconds } => {
                 let timeout = Duration::from_secs(u64::from(*timeout_seconds));
                 match action {
@@ -135,15 +194,15 @@ impl Performer {
                             ("WATCHKEEPER_STEP", step.clone()),
                             ("WATCHKEEPER_IDEMPOTENCY_KEY", planned.key.to_string()),
                         ];
-                        let program = command::Program {
+                        let program = program::Program {
                             argv,
                             bounds,
                             environment: &environment,
                             secrets: &self.shared.secrets,
-                            keeper_mark: self.shared.keeper_mark.as_deref(),
+                            place: &self.shared.place,
                             board: Some((&self.shared.board, &planned.key)),
                         };
-                        command::run(&program, timeout, stop).await
+                        program::run(&program, timeout, stop).await?
                     }
                     Action::Http { method, url, headers, body, expect_status } => {
                         let body = body.as_deref();
@@ -184,7 +243,7 @@ impl Performer {
                 OutcomeKind::Failed,
                 format!("detection is not done here, ask `learn` for `{detection}`"),
             ),
-        }
+        })
     }
 
     /// Ends a step that is being done: its whole process group, or its request. The `perform` of
@@ -282,6 +341,10 @@ mod tests {
         }
     }
 
+    async fn done(performer: &Performer, effect: PlannedEffect) -> Outcome {
+        performer.perform(effect).await.unwrap()
+    }
+
     async fn until_running(performer: &Performer, count: usize) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while performer.shared.running().len() < count {
@@ -295,11 +358,11 @@ mod tests {
         let performer = Performer::new(Options::default()).unwrap();
         let one = tokio::spawn({
             let performer = performer.clone();
-            async move { performer.perform(step("EXE-1/a/1", "sleep 60")).await }
+            async move { done(&performer, step("EXE-1/a/1", "sleep 60")).await }
         });
         let other = tokio::spawn({
             let performer = performer.clone();
-            async move { performer.perform(step("EXE-2/a/1", "sleep 1; echo done")).await }
+            async move { done(&performer, step("EXE-2/a/1", "sleep 1; echo done")).await }
         });
         until_running(&performer, 2).await;
         let order = PlannedEffect {
@@ -307,7 +370,7 @@ mod tests {
             idempotent: true,
             effect: Effect::StopStep { step: EffectKey("EXE-1/a/1".into()) },
         };
-        assert_eq!(performer.perform(order).await.result, OutcomeKind::Succeeded);
+        assert_eq!(done(&performer, order).await.result, OutcomeKind::Succeeded);
         assert_eq!(one.await.unwrap().result, OutcomeKind::Stopped);
         let other = other.await.unwrap();
         assert_eq!((other.result, other.output_tail.as_str()), (OutcomeKind::Succeeded, "done\n"));
@@ -322,14 +385,14 @@ mod tests {
         let stubborn = tokio::spawn({
             let performer = performer.clone();
             let effect = step("EXE-1/a/1", "trap '' TERM; while :; do sleep 0.1; done");
-            async move { performer.perform(effect).await }
+            async move { done(&performer, effect).await }
         });
         until_running(&performer, 1).await;
         let began = Instant::now();
         performer.stop_all().await;
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         assert_eq!(stubborn.await.unwrap().result, OutcomeKind::Stopped);
-        let late = performer.perform(step("EXE-2/a/1", "echo no")).await;
+        let late = done(&performer, step("EXE-2/a/1", "echo no")).await;
         assert_eq!((late.result, late.output_tail.as_str()), (OutcomeKind::Stopped, ""));
     }
 
@@ -348,17 +411,17 @@ mod tests {
         let http_allow = vec![server.address.to_string()];
         let performer = Performer::new(Options { http_allow, ..Options::default() }).unwrap();
         let slow = format!("http://{}/slow", server.address);
-        let outcome = performer.perform(request("EXE-1/tell/1", slow.clone(), 1)).await;
+        let outcome = done(&performer, request("EXE-1/tell/1", slow.clone(), 1)).await;
         assert_eq!(outcome.result, OutcomeKind::TimedOut);
         let waiting = tokio::spawn({
             let performer = performer.clone();
-            async move { performer.perform(request("EXE-2/tell/1", slow, 60)).await }
+            async move { done(&performer, request("EXE-2/tell/1", slow, 60)).await }
         });
         until_running(&performer, 1).await;
         performer.stop(&EffectKey("EXE-2/tell/1".into()));
         assert_eq!(waiting.await.unwrap().result, OutcomeKind::Stopped);
         let elsewhere = format!("http://127.0.0.1:{}/trap", server.address.port() ^ 1);
-        let outcome = performer.perform(request("EXE-3/tell/1", elsewhere, 60)).await;
+        let outcome = done(&performer, request("EXE-3/tell/1", elsewhere, 60)).await;
         assert_eq!(outcome.result, OutcomeKind::Failed);
         assert!(outcome.detail.contains("`http_allow`"), "{}", outcome.detail);
     }
@@ -368,7 +431,7 @@ mod tests {
         let performer = Performer::new(Options::default()).unwrap();
         let effect = Effect::DetectProblems { detection: "default".to_owned() };
         let key = EffectKey("detect/default/1".into());
-        let outcome = performer.perform(PlannedEffect { key, idempotent: true, effect }).await;
+        let outcome = done(&performer, PlannedEffect { key, idempotent: true, effect }).await;
         assert_eq!(outcome.result, OutcomeKind::Failed);
         let http_allow = vec!["http://a:1/x".to_owned()];
         let options = Options { http_allow, ..Options::default() };

@@ -9,6 +9,7 @@ pub mod client;
 pub mod completions;
 pub mod demo;
 pub mod doctor;
+mod executor;
 pub mod explain;
 pub mod failure;
 mod follow;
@@ -65,6 +66,8 @@ enum Command {
     Serve(ServeArguments),
     /// Watch a seeded day of a shop in a daemon of its own
     Demo(demo::Arguments),
+    /// Start the programs of steps for a daemon that has no right to do so itself
+    Executor(executor::Arguments),
     /// Start a step's program in bounds; for the daemon only
     #[command(hide = true)]
     Launch(launch::Arguments),
@@ -218,6 +221,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Serve(it) => finish_daemon(serve::run(&it.into())),
         Command::Launch(it) => launch::run(it),
+        Command::Executor(it) => finish_daemon(executor::run(it)),
         Command::Demo(it) => finish_daemon(demo::run(&it)),
         Command::Check { paths, output } => check::run(&paths, output),
         Command::Test { paths } => finish_daemon(test::run(&paths)),

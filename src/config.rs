@@ -100,6 +100,8 @@ pub struct Settings {
     pub prometheus: Vec<PrometheusServer>,
     /// The watch outside that is told that we live.
     pub heartbeat_out: Option<HeartbeatOut>,
+    /// The socket of the executor that starts all programs; `None` = the daemon starts them.
+    pub executor: Option<PathBuf>,
     /// The version that `/api/v2/status` reports, because amtool compares it with its own.
     pub alertmanager_version: String,
     /// With so many alerts in memory no new one is taken; each takes two to three kilobytes.

@@ -21,8 +21,8 @@ pub mod replay;
 pub mod stepped;
 mod watch;
 
-pub use crate::act::Printed;
 use crate::act::{self, Board, Performer};
+pub use crate::act::{Executor, Printed};
 use crate::domain::effect::EffectKey;
 use crate::domain::event::{Command, Event};
 use crate::domain::execution::ExecutionId;
@@ -95,6 +95,7 @@ pub struct Handle {
     shared: Arc<Shared>,
     changes: live::Receiver<u64>,
     board: Arc<Board>,
+    executor: Option<Executor>,
 }
 
 /// Why facts were not taken.
@@ -151,7 +152,7 @@ pub fn start(options: Options) -> Result<Handle, store::Error> {
     let hands = clock::Hands::Machine(Instant::now());
     let intake = Intake::new(messages.clone(), options.metrics.clone(), hands.clone());
     let intake = Arc::new(intake);
-    let board = options.performer.board();
+    let (board, executor) = (options.performer.board(), options.performer.executor());
     let hand = perform::RuntimeHand::new(&options, messages.clone(), shared.clone());
     let ground = watch::Ground {
         open: options.open,
@@ -172,7 +173,7 @@ pub fn start(options: Options) -> Result<Handle, store::Error> {
         .name("watch".to_owned())
         .spawn(move || watch.run(&inbox))
         .map_err(|error| store::Error::Unusable(format!("no thread for the watch: {error}")))?;
-    Ok(Handle { intake, messages, shared, changes, board })
+    Ok(Handle { intake, messages, shared, changes, board, executor })
 }
 
 impl Handle {
@@ -294,6 +295,11 @@ impl Handle {
     /// Whether this machine's kernel can bind programs to the paths that their steps name.
     pub fn can_confine(&self) -> bool {
         act::can_confine()
+    }
+
+    /// The way to the executor that starts all programs, if the daemon does not.
+    pub fn executor(&self) -> Option<Executor> {
+        self.executor.clone()
     }
 
     /// How the daemon does.

@@ -39,6 +39,8 @@ mod disk_full;
 mod elsewhere;
 #[path = "daemon/engines.rs"]
 mod engines;
+#[path = "daemon/executor.rs"]
+mod executor;
 #[path = "daemon/explain.rs"]
 mod explain;
 #[path = "daemon/forecast.rs"]

@@ -1,28 +1,26 @@
 //! Starts a program with an argument list, waits for it, and ends its whole family in time.
 
-use super::live::Board;
-use super::output::{Secrets, read_output};
+use super::output::{Sink, read_output};
 use super::{family, launch, outcome, stopped, timed_out};
-use crate::config;
-use crate::domain::effect::{EffectKey, Outcome, OutcomeKind};
-use crate::domain::rules::{Bounds, SecretText};
+use crate::domain::effect::{Outcome, OutcomeKind};
+use crate::domain::rules::{Limits, Paths};
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The only variables that a program gets from the daemon's own environment, which holds secrets.
+/// The only variables that a program gets from the environment of who starts it, which holds secrets.
 const ENVIRONMENT_KEPT: [&str; 3] = ["PATH", "HOME", "LANG"];
-/// Where programs are looked for if the daemon itself was started without a `PATH`.
+/// Where programs are looked for if who starts them was started without a `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// From TERM to KILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -33,52 +31,46 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// How long the kernel may take to end what got KILL, and to close its pipes.
 const KILL_GRACE: Duration = Duration::from_millis(300);
 
-/// A program as a step orders it.
-pub(super) struct Program<'a> {
-    pub(super) argv: &'a [String],
-    pub(super) bounds: &'a Bounds,
-    /// What the daemon tells it.
-    pub(super) environment: &'a [(&'a str, String)],
-    /// What is masked in its output.
-    pub(super) secrets: &'a Secrets,
-    /// See [`super::Options::keeper_mark`].
-    pub(super) keeper_mark: Option<&'a str>,
-    /// Where what it prints is seen at once, and under which name.
-    pub(super) board: Option<(&'a Arc<Board>, &'a EffectKey)>,
+/// A program that is ready to be started, with all texts in it: what an executor is sent, too.
+/// Without `Debug`, since its variables may be secrets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Task {
+    pub(super) argv: Vec<String>,
+    pub(super) directory: Option<String>,
+    /// Variables beside those of [`ENVIRONMENT_KEPT`].
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) limits: Limits,
+    pub(super) user: Option<String>,
+    pub(super) stdin: Option<String>,
+    pub(super) paths: Option<Paths>,
 }
 
-/// Runs a program to its end, to its deadline, or until it is stopped. What it starts ends with it.
+/// Runs a program on behalf of this process, to its end, to its deadline, or until it is stopped.
+/// What it starts ends with it. With a mark a keeper stands before it; see
+/// [`super::Options::keeper_mark`].
 pub(super) async fn run(
-    program: &Program<'_>,
+    task: &Task,
+    keeper_mark: Option<&str>,
+    sink: Sink,
     timeout: Duration,
     stop: &CancellationToken,
 ) -> Outcome {
-    let Some(name) = program.argv.first() else {
+    let Some(name) = task.argv.first() else {
         return outcome(OutcomeKind::Failed, "the command is empty: it needs a program in `argv`");
     };
-    let (own, secrets) = match own_environment(program) {
-        Ok(environment) => environment,
-        // The file may be in the middle of being renewed.
-        Err(error) => return outcome(OutcomeKind::FailedRetryable, error),
-    };
-    let mut command = match prepare(program, name) {
-        Ok(command) => command,
-        Err(error) => return not_started(name, &error),
-    };
-    let mut child = match command.envs(own).spawn() {
+    let mut child = match prepare(task, name, keeper_mark).and_then(|mut it| it.spawn()) {
         Ok(child) => child,
         Err(error) => return not_started(name, &error),
     };
     let mut group = Group::led_by(&mut child);
-    if let (Some(text), Some(lifeline)) = (&program.bounds.stdin, &mut group.lifeline) {
+    if let (Some(text), Some(lifeline)) = (&task.stdin, &mut group.lifeline) {
         let write = lifeline.write_all(text.as_bytes());
         // A keeper that does not take it will not start the program, either.
         if !matches!(tokio::time::timeout(KEEPER_GRACE, write).await, Ok(Ok(()))) {
             tracing::warn!(program = %name, "a program did not get what it should read");
         }
     }
-    let printing = program.board.map(|(board, key)| board.begin(key, secrets.clone()));
-    let (mut reader, output) = read_output(&mut child, printing);
+    let mut reader = read_output(&mut child, sink);
     let mut outcome = tokio::select! {
         biased;
         () = stop.cancelled() => stopped(),
@@ -100,73 +92,51 @@ pub(super) async fn run(
         outcome.detail.push_str("; something outside its process group holds its output open");
     }
     group.leader = None;
-    let (text, cut) = output.lock().unwrap_or_else(PoisonError::into_inner).text(&secrets);
-    if cut > 0 {
-        outcome.detail =
-            format!("{}; {cut} bytes in the middle of its output were cut", outcome.detail);
-    }
-    outcome.output_tail = text;
     outcome
 }
 
-/// The variables that the step sets, and the secrets that are masked because of them.
-fn own_environment(program: &Program<'_>) -> Result<(BTreeMap<String, String>, Secrets), String> {
-    let mut variables = BTreeMap::new();
-    let mut hidden = Vec::new();
-    for (name, value) in &program.bounds.environment {
-        let text = match value {
-            SecretText::Text(text) => text.clone(),
-            SecretText::File(_) | SecretText::Env(_) => {
-                let text = config::read_secret(name, value).map_err(|it| it.to_string())?;
-                hidden.push(text.clone());
-                text
-            }
-        };
-        variables.insert(name.clone(), text);
-    }
-    Ok((variables, program.secrets.with(hidden)))
-}
-
-fn prepare(program: &Program<'_>, name: &str) -> std::io::Result<Command> {
-    let path = std::env::var("PATH").unwrap_or_else(|_| PATH_DEFAULT.to_owned());
+fn prepare(task: &Task, name: &str, keeper_mark: Option<&str>) -> std::io::Result<Command> {
     let kept = ENVIRONMENT_KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let mut command = if let Some(mark) = program.keeper_mark {
+    let mut command = if keeper_mark.is_some() {
         // Whoever becomes the program later cannot tell the daemon in words why it could not.
-        find(name, &path, program.bounds.directory.as_deref())?;
+        find(name, &own_path(), task.directory.as_deref())?;
         let mut command = Command::new(launch::PROGRAM);
         let order = launch::Order {
-            argv: program.argv.to_vec(),
-            limits: program.bounds.limits.clone(),
-            user: program.bounds.user.clone(),
-            stdin_bytes: program.bounds.stdin.as_ref().map_or(0, String::len),
-            paths: program.bounds.paths.clone(),
+            argv: task.argv.clone(),
+            limits: task.limits.clone(),
+            user: task.user.clone(),
+            stdin_bytes: task.stdin.as_ref().map_or(0, String::len),
+            paths: task.paths.clone(),
         };
-        command.args(launch::arguments(&order)).env_clear();
-        command.env(launch::KEEPER_MARK, mark).stdin(Stdio::piped());
+        command.args(launch::arguments(&order)).env_clear().stdin(Stdio::piped());
         command
-    } else if program.bounds.user.is_some()
-        || program.bounds.stdin.is_some()
-        || program.bounds.paths.is_some()
-    {
+    } else if task.user.is_some() || task.stdin.is_some() || task.paths.is_some() {
         let text = "`user`, `stdin` and `paths` need the launcher";
         return Err(std::io::Error::new(ErrorKind::Unsupported, text));
     } else {
         let mut command = Command::new(name);
-        command.args(program.argv.iter().skip(1)).env_clear();
+        command.args(task.argv.iter().skip(1)).env_clear();
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     };
-    if let Some(directory) = &program.bounds.directory {
+    if let Some(directory) = &task.directory {
         command.current_dir(directory);
     }
     command
         .env("PATH", PATH_DEFAULT)
         .envs(kept)
-        .envs(program.environment.iter().map(|(name, value)| (name, value)))
+        .envs(&task.environment)
+        // Last, since it must be what it is, whatever the step says.
+        .envs(keeper_mark.map(|mark| (launch::KEEPER_MARK, mark)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
     Ok(command)
+}
+
+/// Where this process looks for programs.
+pub(super) fn own_path() -> String {
+    std::env::var("PATH").unwrap_or_else(|_| PATH_DEFAULT.to_owned())
 }
 
 /// Looks whether a program is there and may be executed, where the system would look.
@@ -188,12 +158,10 @@ fn not_started(program: &str, error: &std::io::Error) -> Outcome {
     let (result, detail) = match error.kind() {
         ErrorKind::NotFound => (
             OutcomeKind::Failed,
-            format!(
-                "program not found: is it, and its interpreter, on the daemon's PATH? `{program}`"
-            ),
+            format!("program not found: is it, and its interpreter, on the PATH? `{program}`"),
         ),
         ErrorKind::PermissionDenied => {
-            (OutcomeKind::Failed, format!("the daemon's user may not execute `{program}`"))
+            (OutcomeKind::Failed, format!("who starts it may not execute `{program}`"))
         }
         ErrorKind::WouldBlock | ErrorKind::OutOfMemory | ErrorKind::ExecutableFileBusy => {
             (OutcomeKind::FailedRetryable, format!("no room to start `{program}`: {error}"))
@@ -293,7 +261,10 @@ fn signal(group: Pid, signal: Signal) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::Secrets;
+    use super::super::program::{self, Place, Program};
     use super::*;
+    use crate::domain::rules::Bounds;
     use std::time::Instant;
 
     async fn sh(script: &str, timeout: Duration) -> Outcome {
@@ -307,10 +278,10 @@ mod tests {
             bounds: &Bounds::default(),
             environment: &[("WATCHKEEPER_STEP", "a".to_owned())],
             secrets: &Secrets::default(),
-            keeper_mark: None,
+            place: &Place::Here { keeper_mark: None },
             board: None,
         };
-        run(&program, timeout, &CancellationToken::new()).await
+        program::run(&program, timeout, &CancellationToken::new()).await.unwrap()
     }
 
     const LONG: Duration = Duration::from_secs(30);

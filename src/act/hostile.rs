@@ -1,8 +1,8 @@
 //! Hostile values, thrown at every kind of step: each is passed on literally or refused, and does nothing.
 
-use super::command::{self, Program};
 use super::http::{self, Call};
 use super::output::Secrets;
+use super::program::{self, Place, Program};
 use super::query;
 use super::test_server::TestServer;
 use crate::config::PrometheusServer;
@@ -112,11 +112,11 @@ async fn an_argument_stays_what_it_is() {
             bounds: &Bounds::default(),
             environment: &[("V", value.clone())],
             secrets: &Secrets::default(),
-            keeper_mark: None,
+            place: &Place::Here { keeper_mark: None },
             board: None,
         };
         let stop = CancellationToken::new();
-        let outcome = command::run(&program, Duration::from_secs(20), &stop).await;
+        let outcome = program::run(&program, Duration::from_secs(20), &stop).await.unwrap();
         if value.contains('\0') {
             assert!(outcome.detail.contains("cannot start"), "{value:?}: {}", outcome.detail);
             refused += 1;
@@ -180,11 +180,11 @@ async fn an_argument_stays_what_it_is_on_the_other_side_of_ssh() {
             bounds: &Bounds::default(),
             environment: &[],
             secrets: &Secrets::default(),
-            keeper_mark: None,
+            place: &Place::Here { keeper_mark: None },
             board: None,
         };
         let stop = CancellationToken::new();
-        let outcome = command::run(&program, Duration::from_secs(20), &stop).await;
+        let outcome = program::run(&program, Duration::from_secs(20), &stop).await.unwrap();
         assert_eq!(outcome.result, OutcomeKind::Succeeded, "{value:?}: {}", outcome.detail);
     }
     assert!(!canary.exists(), "something was executed");

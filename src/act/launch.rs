@@ -280,15 +280,15 @@ pub fn become_program(order: &Order) -> ExitCode {
 }
 
 /// A user of this machine.
-struct Account {
+pub(super) struct Account {
     name: String,
-    user: u32,
+    pub(super) user: u32,
     group: u32,
     home: String,
 }
 
 /// Finds a user in the system's own list.
-fn account(name: &str) -> Result<Account, String> {
+pub(super) fn account(name: &str) -> Result<Account, String> {
     let list = fs::read_to_string("/etc/passwd")
         .map_err(|error| format!("cannot read the list of users: {error}"))?;
     let find = |line: &str| {

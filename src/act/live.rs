@@ -27,6 +27,7 @@ struct Pages {
 }
 
 /// What one program printed.
+#[derive(Default)]
 struct Page {
     secrets: Secrets,
     /// The newest part of what may be seen.
@@ -81,16 +82,13 @@ impl Board {
         news
     }
 
-    /// A program begins to print.
+    /// A program begins to print; where it is begun again, after what it printed before.
     pub(super) fn begin(self: &Arc<Self>, key: &EffectKey, secrets: Secrets) -> Printing {
-        let page = Page {
-            secrets,
-            text: String::new(),
-            before: 0,
-            held: String::new(),
-            bytes: Vec::new(),
-        };
-        self.pages().by_key.insert(key.clone(), page);
+        let mut pages = self.pages();
+        pages.ended.retain(|it| it != key);
+        let page = pages.by_key.entry(key.clone()).or_default();
+        page.secrets = secrets;
+        drop(pages);
         Printing { board: self.clone(), key: key.clone() }
     }
 

@@ -97,6 +97,7 @@ mod tests {
         performer
             .perform(PlannedEffect { key: EffectKey(key.into()), idempotent: true, effect })
             .await
+            .unwrap()
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The most that is kept of it, in bytes of text.
@@ -13,6 +14,8 @@ pub(super) const OUTPUT_BYTES_MAX: usize = 4096;
 const HEAD_BYTES: usize = 1024;
 /// How much of the end is kept; the rest is for the words between them.
 const TAIL_BYTES: usize = OUTPUT_BYTES_MAX - HEAD_BYTES - 64;
+/// So much is read at once, in bytes.
+pub(super) const CHUNK_BYTES: usize = 16 * 1024;
 /// A shorter text is no secret: it would be found everywhere.
 const SECRET_BYTES_MIN: usize = 6;
 /// After so much output it is read slowly, in bytes.
@@ -113,37 +116,65 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// Reads a program's two outputs as they come, until both are closed.
-pub(super) fn read_output(
-    child: &mut Child,
-    printing: Option<Printing>,
-) -> (AbortOnDropHandle<()>, Arc<Mutex<Output>>) {
-    let output = Arc::new(Mutex::new(Output::default()));
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let reading = {
-        let output = Arc::clone(&output);
-        async move {
-            let to = (&*output, printing.as_ref());
-            tokio::join!(pour(stdout, to), pour(stderr, to));
-        }
-    };
-    (AbortOnDropHandle::new(tokio::spawn(reading)), output)
+/// Where what a program prints goes.
+#[derive(Clone)]
+pub(super) enum Sink {
+    /// It is kept and shown here.
+    Kept(Arc<Kept>),
+    /// It is sent on, no faster than it is taken.
+    Sent(mpsc::Sender<Vec<u8>>),
 }
 
-async fn pour(
-    from: Option<impl AsyncRead + Unpin>,
-    (output, printing): (&Mutex<Output>, Option<&Printing>),
-) {
+impl Sink {
+    async fn push(&self, chunk: &[u8]) {
+        match self {
+            Self::Kept(kept) => kept.push(chunk),
+            // Where nobody takes it any more, nobody misses it.
+            Self::Sent(to) => to.send(chunk.to_vec()).await.unwrap_or_default(),
+        }
+    }
+}
+
+/// What is kept of a program's output, and where it is shown meanwhile.
+pub(super) struct Kept {
+    output: Mutex<Output>,
+    printing: Option<Printing>,
+}
+
+impl Kept {
+    pub(super) fn new(printing: Option<Printing>) -> Self {
+        Self { output: Mutex::default(), printing }
+    }
+
+    pub(super) fn push(&self, chunk: &[u8]) {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+        if let Some(printing) = &self.printing {
+            printing.push(chunk);
+        }
+    }
+
+    /// See [`Output::text`].
+    pub(super) fn text(&self, secrets: &Secrets) -> (String, u64) {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).text(secrets)
+    }
+}
+
+/// Reads a program's two outputs as they come, until both are closed.
+pub(super) fn read_output(child: &mut Child, sink: Sink) -> AbortOnDropHandle<()> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let reading = async move {
+        tokio::join!(pour(stdout, &sink), pour(stderr, &sink));
+    };
+    AbortOnDropHandle::new(tokio::spawn(reading))
+}
+
+async fn pour(from: Option<impl AsyncRead + Unpin>, to: &Sink) {
     let Some(mut from) = from else { return };
-    let mut buffer = vec![0; 16 * 1024];
+    let mut buffer = vec![0; CHUNK_BYTES];
     let mut seen = 0_u64;
     // A pipe that cannot be read is as good as closed: the exit code decides.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let chunk = buffer.get(..count).unwrap_or_default();
-        output.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
-        if let Some(printing) = printing {
-            printing.push(chunk);
-        }
+        to.push(buffer.get(..count).unwrap_or_default()).await;
         seen = seen.saturating_add(count as u64);
         // Nobody reads all that, so that it need not take the processor from the watch.
         if seen > FLOOD_BYTES {

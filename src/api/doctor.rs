@@ -9,7 +9,7 @@ use crate::domain::execution::{Execution, ExecutionState};
 use crate::domain::heartbeat::HeartbeatState;
 use crate::domain::notification::{Notification, NotificationState};
 use crate::domain::rules::{Action, Mode, Runbook};
-use crate::engine::Health;
+use crate::engine::{Executor, Health};
 use crate::store::{Kind, Scope};
 use crate::telemetry::PollHealth;
 use axum::Json;
@@ -77,6 +77,7 @@ async fn list(State(context): State<Context>) -> Result<Json<Page<Examined>>, Ap
     let can_confine = context.handle.can_confine();
     items.extend(context.handle.peek(|state| of_state(state, now)));
     items.push(context.handle.peek(|state| landlock(state, can_confine)));
+    items.push(executor(context.handle.executor()).await);
     items.push(polls(&context.metrics.polls()));
     items.push(receivers(now, &last_notifications(&context).await?));
     Ok(Json(Page { items, next_cursor: None }))
@@ -198,6 +199,21 @@ fn landlock(state: &Domain, can_confine: bool) -> Examined {
     );
     let hint = "such a step fails unless it says `landlock: best_effort`; Linux 5.13 can";
     Examined::warning("landlock", detail, hint)
+}
+
+/// Whether somebody is there to start programs.
+async fn executor(executor: Option<Executor>) -> Examined {
+    let Some(executor) = executor else {
+        return Examined::good("executor", "none: the daemon starts programs itself");
+    };
+    match executor.greet().await {
+        Ok(()) => Examined::good("executor", format!("answers at {}", executor.socket().display())),
+        Err(reason) => Examined::bad(
+            "executor",
+            reason,
+            "no step that starts a program begins until it answers",
+        ),
+    }
 }
 
 fn polls(polls: &BTreeMap<String, PollHealth>) -> Examined {

@@ -200,6 +200,7 @@ fn start_engine(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Handle
         prometheus: settings.prometheus.clone(),
         secrets: secrets_of(settings),
         keeper_mark: Some(mark.clone()),
+        executor: settings.executor.clone(),
     };
     let performer = Performer::new(options).map_err(|error| anyhow::anyhow!(error))?;
     let stranded = act::launch::end_stranded(&mark);
@@ -379,7 +380,7 @@ fn announce(data: &Path, address: SocketAddr) {
 }
 
 /// Returns at Ctrl-C or at a stop order of the system.
-async fn wait_for_signal() {
+pub(super) async fn wait_for_signal() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {

@@ -19,8 +19,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The keys of `watchkeeper.yaml`, by which it is told from a rule file.
-const KEYS: [&str; 7] =
-    ["server", "store", "mode", "auth", "prometheus", "http_allow", "heartbeat_out"];
+const KEYS: [&str; 8] =
+    ["server", "store", "mode", "auth", "prometheus", "http_allow", "heartbeat_out", "executor"];
 
 impl Default for Settings {
     fn default() -> Self {
@@ -37,6 +37,7 @@ impl Default for Settings {
             http_allow: Vec::new(),
             prometheus: Vec::new(),
             heartbeat_out: None,
+            executor: None,
             alertmanager_version: "0.25.0".to_owned(),
             alerts_max: 1_000_000,
             quotas: BTreeMap::new(),
@@ -117,6 +118,9 @@ fn read_document(reader: &mut Reader<'_>, document: &Node, settings: &mut Settin
     if let Some(node) = filled(&mut fields, "heartbeat_out") {
         settings.heartbeat_out = watched::heartbeat_out(reader, node);
     }
+    if let Some(node) = filled(&mut fields, "executor") {
+        settings.executor = executor(reader, node);
+    }
     fields.finish(reader);
     if let (Err(reason), Some(node)) = (settings.validate(), listen_node) {
         reader.report(node.place, Code::Unsafe, reason);
@@ -195,6 +199,26 @@ fn store(reader: &mut Reader<'_>, node: &Node, settings: &mut Settings) {
     fields.later(reader, "url");
     fields.later(reader, "partition_by");
     fields.finish(reader);
+}
+
+/// Where the executor listens. A path from the root: who starts the daemon where is chance.
+fn executor(reader: &mut Reader<'_>, node: &Node) -> Option<PathBuf> {
+    let mut fields = Fields::open(reader, node)?;
+    let socket = fields.required(reader, "socket").and_then(|node| {
+        let path = PathBuf::from(reader.filled_text(node));
+        if path.is_absolute() {
+            return Some(path);
+        }
+        reader.report_hint(
+            node.place,
+            Code::BadValue,
+            format!("not a whole path: `{}`", path.display()),
+            "write it as `/run/watchkeeper-executor/socket`",
+        );
+        None
+    });
+    fields.finish(reader);
+    socket
 }
 
 fn auth(reader: &mut Reader<'_>, node: &Node, settings: &mut Settings) {

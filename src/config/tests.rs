@@ -245,6 +245,9 @@ fn settings_that_are_wrong_are_found_with_their_place() {
         ("http_allow: ['x']", "WK0120 1:14"),
         ("prometheus: [{name: a}]", "WK0104 1:14"),
         ("heartbeat_out: {}", "WK0104 1:16"),
+        ("executor: {socket: /run/watchkeeper-executor/socket}", ""),
+        ("executor: {socket: run/socket}", "WK0106 1:20"),
+        ("executor: {}", "WK0104 1:11"),
         ("a: 1\n---\nb: 2\n", "WK0103 1:1|WK0102 3:1"),
     ];
     compare(&cases, |it| read_settings_text(it).findings);

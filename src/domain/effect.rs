@@ -26,7 +26,8 @@ pub struct PlannedEffect {
     /// Its stable name.
     pub key: EffectKey,
     /// Whether it may be done twice. If not, its claim is made durable before it begins, and after
-    /// a crash between claim and result it becomes [`super::event::Event::EffectLost`].
+    /// a crash between claim and result it becomes [`super::event::Event::EffectLost`]. So it does
+    /// when the executor is gone that had it in hands.
     pub idempotent: bool,
     /// The deed.
     pub effect: Effect,

@@ -54,7 +54,8 @@ pub enum Event {
         /// What came of it.
         outcome: super::effect::Outcome,
     },
-    /// The daemon stopped between the claim and the result of an effect.
+    /// The daemon, or the executor that had it in hands, stopped between the claim and the result of
+    /// an effect.
     EffectLost {
         /// Which effect.
         key: super::effect::EffectKey,

@@ -164,7 +164,10 @@ impl Hand for RuntimeHand {
         // From here on, not only once it is polled, the deed can be stopped.
         let deed = self.performer.perform(effect);
         self.runtime.spawn(async move {
-            let event = Event::EffectFinished { key: key.clone(), outcome: deed.await };
+            let event = match deed.await {
+                Ok(outcome) => Event::EffectFinished { key: key.clone(), outcome },
+                Err(_) => Event::EffectLost { key: key.clone() },
+            };
             failpoint::reach(Point::AfterExit, [&key]);
             report(&messages, key, vec![event]).await;
         });

@@ -85,7 +85,8 @@ impl SteppedWatch {
             intake: intake.clone(),
         };
         let watch = Watch::open(ground, shared.clone(), announce)?;
-        let handle = Handle { intake, messages, shared, changes, board: Arc::default() };
+        let (board, executor) = (Arc::default(), None);
+        let handle = Handle { intake, messages, shared, changes, board, executor };
         Ok(Self { watch, inbox, handle, begun })
     }
 

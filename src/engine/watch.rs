@@ -15,6 +15,7 @@ use crate::domain::{Accepted, State};
 use crate::store::{Commit, Error, Kind, Record, Store, Turn};
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
+use recover::is_result_of;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -225,7 +226,7 @@ impl Watch {
             Message::Settle { done } => round.settles.push(done),
             Message::EffectDone { key, mut events } => {
                 self.runner.ended(&key);
-                let has_result = events.iter().any(|it| matches!(it, Event::EffectFinished { .. }));
+                let has_result = events.iter().any(|it| is_result_of(it, &key));
                 if !has_result {
                     let outcome = outcome(OutcomeKind::Succeeded, "looked for problems");
                     events.push(Event::EffectFinished { key, outcome });

@@ -26,6 +26,7 @@ pub(super) struct Heard {
     out: IntCounterVec,
     subscriptions: IntCounterVec,
     quarantined: IntCounterVec,
+    executor: IntGaugeVec,
     health: Mutex<BTreeMap<String, PollHealth>>,
 }
 
@@ -70,7 +71,10 @@ impl Heard {
             "Well-formed bodies that were not understood, or not wholly",
             &["source"],
         );
-        Self { pings, polls, up, out, subscriptions, quarantined, health: Mutex::default() }
+        let executor = Opts::new("watchkeeper_executor_up", "1 if the executor answers");
+        let executor = register(registry, IntGaugeVec::new(executor, &[]));
+        let health = Mutex::default();
+        Self { pings, polls, up, out, subscriptions, quarantined, executor, health }
     }
 
     /// Counts a sign of life.
@@ -111,6 +115,11 @@ impl Metrics {
     /// Counts a subscription that SNS asked to confirm: `confirmed`, `failed` or `refused`.
     pub fn subscription(&self, outcome: &str) {
         self.heard().subscriptions.with_label_values(&[outcome]).inc();
+    }
+
+    /// Notes whether the executor answers; where there is none nothing is shown of it.
+    pub fn executor_up(&self, is_up: bool) {
+        self.heard().executor.with_label_values::<&str>(&[]).set(i64::from(is_up));
     }
 
     /// Counts a word to the outer watch: `sent`, `failed` or `withheld`.

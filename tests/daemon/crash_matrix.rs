@@ -1,6 +1,7 @@
-//! `kill -9` at every place around a step, of every kind, as it is, when people are asked for it, and
-//! when another runbook calls it: how often it is done, and what is told.
+//! `kill -9` at every place around a step, of every kind, as it is, when people are asked for it, when
+//! another runbook calls it, and with an executor: how often it is done, and what is told.
 
+use crate::executor::Executor;
 use crate::http;
 use crate::support::{Daemon, Options, SOON, eventually};
 use serde_json::{Value, json};
@@ -67,6 +68,19 @@ enum Way {
     Plain,
     Asked,
     Called,
+    /// By an executor.
+    Executed,
+}
+
+impl Way {
+    /// How the names of its runbooks begin.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Executed => "plain",
+            Self::Asked => "asked",
+            Self::Called => "called",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +125,8 @@ fn cases(way: Way) -> Vec<Case> {
 struct Scene {
     folder: TempDir,
     daemon: Daemon,
+    /// Who starts the programs, if not the daemon.
+    _executor: Option<Executor>,
     /// How many runs there were.
     runs: usize,
 }
@@ -158,8 +174,10 @@ impl Scene {
         fs::set_permissions(&deed, fs::Permissions::from_mode(0o755)).unwrap();
         let environment = order(first, 0);
         let rules = rules(folder.path());
-        let daemon = Daemon::start_with(Options { rules, environment, ..Options::default() });
-        Self { folder, daemon, runs: 0 }
+        let executor = (first.way == Way::Executed).then(|| Executor::start(&[]));
+        let settings = executor.as_ref().map(Executor::settings).unwrap_or_default();
+        let options = Options { rules, settings, environment, ..Options::default() };
+        Self { folder, daemon: Daemon::start_with(options), _executor: executor, runs: 0 }
     }
 
     /// Goes through a case, and then gets ready for the next.
@@ -205,8 +223,7 @@ impl Scene {
     }
 
     fn ask_for_run(&self, case: Case, file: &Path) {
-        let way = format!("{:?}", case.way).to_lowercase();
-        let path = format!("/api/v1/runbooks/{way}-{}/run", case.kind);
+        let path = format!("/api/v1/runbooks/{}-{}/run", case.way.word(), case.kind);
         let body = json!({"by": "ann", "parameters": {"file": file}});
         // It may die before it answers.
         drop(self.post(&path, &body));
@@ -311,4 +328,9 @@ fn an_answer_counts_once_wherever_the_daemon_dies() {
 #[test]
 fn a_called_run_and_its_caller_end_alike_wherever_the_daemon_dies() {
     go_through_all(Way::Called);
+}
+
+#[test]
+fn with_an_executor_a_step_is_done_as_its_kind_says_wherever_the_daemon_dies() {
+    go_through_all(Way::Executed);
 }

@@ -157,6 +157,11 @@ impl Daemon {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Ends the process in the hardest way.
     pub(crate) fn kill_9(&mut self) {
         let mut child = self.child.take().unwrap();

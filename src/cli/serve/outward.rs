@@ -1,7 +1,7 @@
 //! What the daemon asks and tells by itself: Prometheus servers, and the watch over this watch.
 
 use crate::config::{self, HeartbeatOut, Settings};
-use crate::engine::Handle;
+use crate::engine::{Executor, Handle};
 use crate::ingest::{self, Door};
 use crate::telemetry::Metrics;
 use reqwest::Client;
@@ -31,7 +31,29 @@ pub(super) fn begin(
         let teller = Teller { out, client, handle: handle.clone(), metrics: metrics.clone() };
         tasks.push(tokio::spawn(teller.run()));
     }
+    if let Some(executor) = handle.executor() {
+        tasks.push(tokio::spawn(look_after(executor, metrics.clone())));
+    }
     Ok(tasks)
+}
+
+/// How often it is looked whether the executor answers.
+const LOOK_AT_EXECUTOR_EVERY: Duration = Duration::from_secs(15);
+
+/// Looks whether the executor answers, for ever.
+async fn look_after(executor: Executor, metrics: Metrics) {
+    let mut was_up = true;
+    loop {
+        let answer = executor.greet().await;
+        metrics.executor_up(answer.is_ok());
+        match &answer {
+            Err(reason) if was_up => tracing::error!(reason, "no program can be started"),
+            Ok(()) if !was_up => tracing::info!("the executor answers again"),
+            Ok(()) | Err(_) => {}
+        }
+        was_up = answer.is_ok();
+        tokio::time::sleep(LOOK_AT_EXECUTOR_EVERY).await;
+    }
 }
 
 /// Tells the outer watch that ours goes round.

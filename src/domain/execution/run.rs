@@ -222,7 +222,7 @@ impl State {
         }
     }
 
-    /// The daemon stopped while a step was being done that must not be done twice.
+    /// The daemon, or its executor, stopped while a step was being done that must not be done twice.
     pub(in crate::domain) fn step_lost(
         &mut self,
         now: Timestamp,
@@ -242,7 +242,7 @@ impl State {
         }
         run.state = StepState::Unknown;
         run.ended_at = Some(now);
-        "the daemon stopped while this step was being done".clone_into(&mut run.detail);
+        "who did this step stopped while it was being done".clone_into(&mut run.detail);
         let why = format!(
             "nobody knows whether {} was done, and it must not be done twice: look, then abort",
             run.name()

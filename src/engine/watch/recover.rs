@@ -282,6 +282,6 @@ impl Watch {
 }
 
 /// Whether a fact tells what came of an effect.
-fn is_result_of(event: &Event, effect: &EffectKey) -> bool {
+pub(super) fn is_result_of(event: &Event, effect: &EffectKey) -> bool {
     matches!(event, Event::EffectFinished { key, .. } | Event::EffectLost { key } if key == effect)
 }

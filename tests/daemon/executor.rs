@@ -1,0 +1,499 @@
+//! Programs in a process of their own: the daemon starts none, and whoever of the two is gone, what was
+//! being done ends, and it is told as it was.
+
+use crate::support::{Daemon, Options, PROGRAM, SOON, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Leaves its key as a line, ignores TERM, and stays as long as it is held. Tells if it is not alone.
+const DEED: &str = "#!/bin/sh
+[ -e \"$1.pid\" ] && kill -0 \"$(cat \"$1.pid\")\" 2>/dev/null && echo overlap >> \"$1\"
+echo $$ > \"$1.pid\"
+trap '' TERM
+echo \"$WATCHKEEPER_IDEMPOTENCY_KEY\" >> \"$1\"
+while [ -e \"$1.hold\" ]; do sleep 0.02; done
+";
+
+/// Tells its parents, up to the first.
+const PARENTS: &str = "#!/bin/sh
+p=$$
+while [ \"$p\" -gt 1 ]; do echo \"$1 $p\"; p=$(sed -n 's/^PPid:\t//p' /proc/$p/status); done >> \"$2\"
+";
+
+/// An executor with its socket; killed at the end of the test.
+pub(crate) struct Executor {
+    folder: TempDir,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Executor {
+    /// One that does not run yet.
+    fn new(arguments: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
+        Self { folder, arguments, child: None }
+    }
+
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut executor = Self::new(arguments);
+        executor.launch();
+        executor
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    fn launch(&mut self) {
+        let log = File::create(self.folder.path().join("log")).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.arg("executor").arg("--socket").arg(self.socket()).args(&self.arguments);
+        command.env("EXECUTOR_CANARY", "of the executor");
+        self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
+        eventually("the executor listens", SOON, || {
+            self.log().contains("listening on").then_some(())
+        });
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().unwrap())
+    }
+
+    fn end(&mut self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+        self.child.take().unwrap().wait().unwrap();
+    }
+
+    /// What a daemon's settings say of it.
+    pub(crate) fn settings(&self) -> String {
+        format!("executor: {{socket: '{}'}}\n", self.socket().display())
+    }
+
+    fn daemon(&self, rules: String) -> Daemon {
+        let settings = self.settings();
+        let environment = vec![("DAEMON_SECRET".to_owned(), "hunter2-canary".to_owned())];
+        Daemon::start_with(Options { rules, settings, environment, ..Options::default() })
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn script(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+fn run(daemon: &Daemon, name: &str, parameters: &Value) -> String {
+    let path = format!("/api/v1/runbooks/{name}/run");
+    let run = daemon.done(&path, &json!({"by": "ann", "parameters": parameters}));
+    run["id"].as_str().unwrap().to_owned()
+}
+
+fn becomes(daemon: &Daemon, id: &str, state: &str) -> Value {
+    eventually(&format!("{id} is {state}"), SOON, || {
+        let run = daemon.get(&format!("/api/v1/executions/{id}"));
+        (run["state"] == state).then_some(run)
+    })
+}
+
+fn abort(daemon: &Daemon, id: &str) {
+    let body = json!({"by": "bob", "reason": "I have looked"});
+    daemon.done(&format!("/api/v1/executions/{id}/abort"), &body);
+    becomes(daemon, id, "aborted");
+}
+
+fn detail(run: &Value) -> &str {
+    run["steps"][0]["detail"].as_str().unwrap()
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// A runbook for each kind of step, which leave a line for each time that they are done.
+fn deeds(deed: &str) -> String {
+    let books = ["idempotent", "check_then_act", "once"].map(|kind| {
+        let look = match kind {
+            "check_then_act" => ", look: {command: {argv: [test, -s, '{{ parameters.file }}']}}",
+            _ => "",
+        };
+        format!(
+            "  - name: {kind}
+    parameters: {{file: {{value: none, pattern: '[A-Za-z0-9/._-]+'}}}}
+    steps: [{{id: deed, command: {{argv: ['{deed}', '{{{{ parameters.file }}}}']}}, timeout: 60s, idempotency: {kind}{look}}}]
+"
+        )
+    });
+    format!("runbooks:\n{}", books.concat())
+}
+
+#[test]
+fn the_daemon_starts_no_program_and_hears_all_of_them() {
+    let executor = Executor::start(&[]);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("parents");
+    let parents = script(folder.path(), "parents-of", PARENTS);
+    let gate = folder.path().join("gate");
+    let tell = |name: &str| format!("{{argv: ['{parents}', {name}, '{}']}}", file.display());
+    let talk =
+        "echo begun; env; cat; echo; echo key=$KEY; while [ ! -e \"$0\" ]; do sleep 0.05; done";
+    let mut daemon = executor.daemon(format!(
+        "
+runbooks:
+  - name: all
+    guards: {{precondition: {{command: {precondition}}}}}
+    steps:
+      - id: talk
+        command: {{argv: [sh, -c, '{talk}', '{gate}'], stdin: \"from stdin\\n\", environment: {{KEY: {{env: DAEMON_SECRET}}}}}}
+      - {{id: act, command: {step}, undo: {{command: {undo}}}}}
+      - {{id: sure, idempotency: check_then_act, look: {{command: {look}}}, command: {{argv: ['false']}}}}
+    always: [{{id: last, command: {always}}}]
+    verify: {{settle: 0s, within: 2s, command: {{argv: [sh, -c, '{parents} verify {file}; false']}}, on_ineffective: [undo]}}
+",
+        precondition = tell("precondition"),
+        step = tell("step"),
+        undo = tell("undo"),
+        look = tell("look"),
+        always = tell("always"),
+        gate = gate.display(),
+        file = file.display(),
+    ));
+    let id = run(&daemon, "all", &json!({}));
+    let mut command = Command::new(PROGRAM);
+    command.args(["runbook", "logs", "-f", &id]);
+    command.env("WATCHKEEPER_URL", format!("http://{}", daemon.address));
+    let mut follower = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    let mut seen = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // The program waits for the gate, so that this is seen while it runs.
+    let before: Vec<String> = seen.by_ref().take_while(|it| !it.contains("key=")).collect();
+    assert!(before.iter().any(|it| it == "  | from stdin"), "{before:?}");
+    let children = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().flatten();
+    for task in children {
+        assert_eq!(fs::read_to_string(task.path().join("children")).unwrap(), "");
+    }
+    fs::write(&gate, "").unwrap();
+    let run = eventually("the run is over", SOON, || {
+        let run = daemon.get(&format!("/api/v1/executions/{id}"));
+        run["ended_at"].is_string().then_some(run)
+    });
+    drop(seen);
+    drop(follower.wait());
+    let steps = run["steps"].as_array().unwrap();
+    let talk = steps.iter().find(|it| it["id"] == "talk").unwrap();
+    let output = talk["output_tail"].as_str().unwrap();
+    assert!(output.contains("from stdin\n") && output.contains("key=***\n"), "{run}");
+    assert!(output.contains("WATCHKEEPER_IDEMPOTENCY_KEY="), "{output}");
+    assert!(!output.contains("CANARY") && !output.contains("WATCHKEEPER_KEEPER"), "{output}");
+    let all = [before.join("\n"), run.to_string(), executor.log(), daemon.log()].concat();
+    assert!(!all.contains("hunter2"), "{all}");
+
+    let told = lines(&file);
+    for name in ["precondition", "step", "look", "verify", "undo", "always"] {
+        let under = format!("{name} {}", executor.pid().as_raw_nonzero());
+        assert!(told.contains(&under), "`{name}` is not the executor's: {run} {told:?}");
+    }
+    let under_daemon = format!(" {}", daemon.pid());
+    assert!(!told.iter().any(|it| it.ends_with(&under_daemon)), "{told:?}");
+    assert_eq!(daemon.cli(&["doctor"]).code, 0);
+    daemon.metric_becomes("watchkeeper_executor_up", &[], 1.0);
+    daemon.terminate();
+}
+
+#[test]
+fn what_a_dead_daemon_was_doing_ends_and_goes_on_as_its_kind_says() {
+    let executor = Executor::start(&[]);
+    let folder = TempDir::new().unwrap();
+    let mut daemon = executor.daemon(deeds(&script(folder.path(), "deed", DEED)));
+    for (kind, state, times) in
+        [("idempotent", "succeeded", 2), ("check_then_act", "succeeded", 1), ("once", "unknown", 1)]
+    {
+        let file = folder.path().join(kind);
+        let hold = folder.path().join(format!("{kind}.hold"));
+        fs::write(&hold, "").unwrap();
+        let id = run(&daemon, kind, &json!({"file": file}));
+        eventually("it has begun", SOON, || (!lines(&file).is_empty()).then_some(()));
+        daemon.kill_9();
+        daemon.restart();
+        // It ignores TERM, so that it is still there for a while; nothing is done twice at once.
+        eventually("what was begun first is gone or done again", SOON, || {
+            let pid = fs::read_to_string(folder.path().join(format!("{kind}.pid"))).unwrap();
+            let is_there = Path::new("/proc").join(pid.trim()).exists();
+            (!is_there || lines(&file).len() > 1).then_some(())
+        });
+        fs::remove_file(&hold).unwrap();
+        becomes(&daemon, &id, state);
+        let keys = lines(&file);
+        assert_eq!(keys.len(), times, "{kind}: {keys:?}");
+        assert!(keys.iter().all(|it| *it == keys[0] && it != "overlap"), "{keys:?}");
+    }
+}
+
+#[test]
+fn a_step_whose_executor_dies_is_lost_and_what_it_did_ends() {
+    let mut executor = Executor::start(&[]);
+    let folder = TempDir::new().unwrap();
+    let daemon = executor.daemon(deeds(&script(folder.path(), "deed", DEED)));
+    for (signal, kind, state, times) in [
+        (Signal::KILL, "idempotent", "succeeded", 2),
+        (Signal::KILL, "check_then_act", "succeeded", 1),
+        (Signal::KILL, "once", "unknown", 1),
+        (Signal::TERM, "idempotent", "succeeded", 2),
+        (Signal::TERM, "once", "unknown", 1),
+    ] {
+        let file = folder.path().join(format!("{kind}-{signal:?}").replace([':', '"'], ""));
+        let hold = PathBuf::from(format!("{}.hold", file.display()));
+        fs::write(&hold, "").unwrap();
+        let id = run(&daemon, kind, &json!({"file": file}));
+        eventually("it has begun", SOON, || (!lines(&file).is_empty()).then_some(()));
+        let first = fs::read_to_string(format!("{}.pid", file.display())).unwrap();
+        executor.end(signal);
+        executor.launch();
+        // It ignores TERM and is gone all the same when the next executor listens.
+        let status = fs::read_to_string(format!("/proc/{}/status", first.trim()));
+        assert!(status.is_err() || status.unwrap().contains("State:\tZ"), "it is still there");
+        fs::remove_file(&hold).unwrap();
+        becomes(&daemon, &id, state);
+        if state == "unknown" {
+            abort(&daemon, &id);
+        }
+        let keys = lines(&file);
+        assert_eq!(keys.len(), times, "{kind}: {keys:?}");
+        assert!(keys.iter().all(|it| *it == keys[0] && it != "overlap"), "{keys:?}");
+    }
+}
+
+#[test]
+fn a_program_ends_at_its_deadline_and_when_it_is_stopped() {
+    let executor = Executor::start(&[]);
+    let folder = TempDir::new().unwrap();
+    let pids = folder.path().join("pids");
+    let stubborn = format!(
+        "#!/bin/sh\ntrap '' TERM\necho $$ >> {}\nwhile :; do sleep 0.1; done\n",
+        pids.display()
+    );
+    let stubborn = script(folder.path(), "stubborn", &stubborn);
+    let hidden = format!("#!/bin/sh\n(setsid {stubborn} >/dev/null 2>&1 &)\nexec {stubborn}\n");
+    let hidden = script(folder.path(), "hidden", &hidden);
+    let daemon = executor.daemon(format!(
+        "
+runbooks:
+  - {{name: late, steps: [{{id: a, timeout: 2s, command: {{argv: ['{hidden}']}}}}]}}
+  - {{name: stopped, steps: [{{id: a, timeout: 10m, command: {{argv: ['{hidden}']}}}}]}}
+"
+    ));
+    let both_run = || eventually("both run", SOON, || (lines(&pids).len() == 2).then_some(()));
+    let both_end = || {
+        eventually("both are gone", Duration::from_secs(11), || {
+            let is_there = |it: &String| Path::new("/proc").join(it).exists();
+            (!lines(&pids).iter().any(is_there)).then_some(())
+        });
+        fs::remove_file(&pids).unwrap();
+    };
+    let id = run(&daemon, "late", &json!({}));
+    both_run();
+    let late = becomes(&daemon, &id, "failed");
+    assert_eq!(detail(&late), "took longer than its time of 2 s");
+    both_end();
+    let id = run(&daemon, "stopped", &json!({}));
+    both_run();
+    abort(&daemon, &id);
+    both_end();
+}
+
+#[test]
+fn without_an_executor_no_step_begins_and_it_is_told_why() {
+    let mut executor = Executor::new(&[]);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("done");
+    let deed = script(folder.path(), "deed", DEED);
+    let retried = format!(
+        "  - {{name: patient, steps: [{{id: a, idempotency: idempotent, retry: {{attempts: 9}}, command: {{argv: ['{deed}', '{}']}}}}]}}\n",
+        file.display()
+    );
+    let daemon = executor.daemon(deeds(&deed) + &retried);
+    let id = run(&daemon, "once", &json!({"file": file}));
+    let failed = becomes(&daemon, &id, "failed");
+    let told = "the step did not begin: the executor cannot be reached";
+    assert!(detail(&failed).starts_with(told), "{failed}");
+    let doctor = daemon.cli(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.stdout.contains("does `watchkeeper executor` run?"));
+    daemon.metric_becomes("watchkeeper_executor_up", &[], 0.0);
+    let id = run(&daemon, "patient", &json!({}));
+    std::thread::sleep(Duration::from_secs(1));
+    executor.launch();
+    becomes(&daemon, &id, "succeeded");
+    assert_eq!(lines(&file).len(), 1);
+}
+
+#[test]
+fn only_who_may_gives_orders() {
+    // Whoever runs this test, it is not the one who may.
+    let executor = Executor::start(&["--allow-user", "64999"]);
+    let mode = fs::metadata(executor.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("done");
+    let daemon = executor.daemon(deeds(&script(folder.path(), "deed", DEED)));
+    let id = run(&daemon, "once", &json!({"file": file}));
+    let failed = becomes(&daemon, &id, "failed");
+    let own = rustix::process::getuid().as_raw();
+    let told = format!("the user with the number {own} may not give orders here");
+    assert!(detail(&failed).contains(&told), "{failed}");
+    assert!(lines(&file).is_empty());
+    // There is one executor for a socket.
+    let second = Command::new(PROGRAM)
+        .args(["executor", "--socket"])
+        .arg(executor.socket())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && said.contains("an executor runs there already"), "{said}");
+}
+
+#[test]
+fn only_what_is_on_the_list_is_started() {
+    let folder = TempDir::new().unwrap();
+    let books = folder.path().join("books");
+    fs::create_dir(&books).unwrap();
+    let (good, bad) =
+        (script(&books, "good", "#!/bin/sh\necho \"$A\"\n"), script(folder.path(), "bad", DEED));
+    let listed = format!("{}/", books.display());
+    let executor = Executor::start(&["--allow-program", &listed, "--allow-variable", "A"]);
+    let spoilt = folder.path().join("spoilt");
+    let rules = [
+        ("good", format!("argv: ['{good}'], environment: {{A: hello}}")),
+        ("bad", format!("argv: ['{bad}', '{}']", spoilt.display())),
+        ("shell", format!("argv: [sh, -c, 'echo x > {}']", spoilt.display())),
+        ("round", format!("argv: ['{}/../bad', '{}']", books.display(), spoilt.display())),
+        ("loaded", format!("argv: ['{good}'], environment: {{LD_PRELOAD: /tmp/x.so}}")),
+    ];
+    let rules = rules.map(|(name, command)| {
+        format!("  - {{name: {name}, steps: [{{id: a, command: {{{command}}}}}]}}\n")
+    });
+    let daemon = executor.daemon(format!("runbooks:\n{}", rules.concat()));
+    let id = run(&daemon, "good", &json!({}));
+    assert_eq!(becomes(&daemon, &id, "succeeded")["steps"][0]["output_tail"], "hello\n");
+    for (name, part) in [
+        ("bad", "`--allow-program`"),
+        ("shell", "`--allow-program`"),
+        ("round", "`--allow-program`"),
+        ("loaded", "may not set the variable `LD_PRELOAD`"),
+    ] {
+        let id = run(&daemon, name, &json!({}));
+        let failed = becomes(&daemon, &id, "failed");
+        assert!(detail(&failed).contains(part), "{failed}");
+    }
+    assert!(!spoilt.exists());
+}
+
+fn frame(kind: u8, words: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(words.len()).unwrap().to_be_bytes();
+    [&[kind], &length[..], words].concat()
+}
+
+#[test]
+fn whatever_is_said_to_it_it_goes_on() {
+    let mut executor = Executor::start(&[]);
+    let hello = frame(b'h', br#"{"protocol":1,"version":"0"}"#);
+    let limits = r#"{"processes":9,"files":9,"memory_bytes":null,"file_bytes":null,"cpu_seconds":null,"new_privileges":false}"#;
+    let order = |argv: &str, timeout: &str| {
+        let order = format!(
+            r#"{{"key":"k","daemon":"d","life":"l","timeout_milliseconds":{timeout},"task":{{"argv":{argv},"directory":null,"environment":{{}},"limits":{limits},"user":null,"stdin":null,"paths":null}}}}"#
+        );
+        [hello.clone(), frame(b'r', order.as_bytes())].concat()
+    };
+    let huge = format!(r#"["true","{}"]"#, "x".repeat(1 << 20));
+    for (bytes, part) in [
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), ""),
+        (vec![b'r', 255, 255, 255, 255], ""),
+        (vec![0; 70_000], ""),
+        (b"h\0\0".to_vec(), ""),
+        (frame(b'h', b"{}"), ""),
+        (frame(b'h', &b"[".repeat(60_000)), ""),
+        (frame(b'h', br#"{"protocol":2,"version":"9"}"#), "speaks protocol 2"),
+        (frame(b'e', b"{}"), ""),
+        ([hello.clone(), hello.clone()].concat(), ""),
+        ([hello.clone(), frame(b'r', b"{}")].concat(), ""),
+        ([hello.clone(), frame(b'r', b"\xff\xfe")].concat(), ""),
+        ([order(r#"["true"]"#, "60000"), b"more".to_vec()].concat(), ""),
+        (order("[]", "60000"), "the command is empty"),
+        (order(r#"[""]"#, "60000"), "not found"),
+        (order(r#"["no\u0000thing"]"#, "60000"), "\"failed\""),
+        (order(&huge, "60000"), "\"failed"),
+        (order(r#"["sleep","60"]"#, "0"), "timed_out"),
+        (order(r#"["echo","heard"]"#, "18446744073709551615"), "heard"),
+        (order(r#"["true"]"#, "-1"), ""),
+    ] {
+        let mut stream = UnixStream::connect(executor.socket()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        // It may have heard enough before all of it is said.
+        drop(stream.write_all(&bytes));
+        if part.is_empty() {
+            drop(stream.shutdown(std::net::Shutdown::Write));
+        }
+        let mut heard = Vec::new();
+        drop(stream.read_to_end(&mut heard));
+        let heard = String::from_utf8_lossy(&heard);
+        let said = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
+        assert!(heard.contains(part), "{said}: {heard}");
+    }
+    assert!(executor.child.as_mut().unwrap().try_wait().unwrap().is_none(), "it is gone");
+    assert!(!executor.log().contains("panicked"), "{}", executor.log());
+}
+
+#[test]
+fn there_is_room_for_so_many_and_no_more() {
+    let executor = Executor::start(&["--programs-max", "1"]);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("done");
+    let daemon = executor.daemon(deeds(&script(folder.path(), "deed", DEED)));
+    // Those who say nothing take the room of others for a while only.
+    let silent: Vec<UnixStream> =
+        (0..60).map(|_| UnixStream::connect(executor.socket()).unwrap()).collect();
+    let id = run(&daemon, "once", &json!({"file": file}));
+    let failed = becomes(&daemon, &id, "failed");
+    assert!(detail(&failed).contains("too many connections"), "{failed}");
+    drop(silent);
+    eventually("it is heard again", SOON, || {
+        let id = run(&daemon, "idempotent", &json!({"file": file}));
+        let run = eventually("it is over", SOON, || {
+            let run = daemon.get(&format!("/api/v1/executions/{id}"));
+            run["ended_at"].is_string().then_some(run)
+        });
+        (run["state"] == "succeeded").then_some(())
+    });
+    // One program at a time was asked for.
+    let hold = folder.path().join("second.hold");
+    fs::write(&hold, "").unwrap();
+    let busy = run(&daemon, "once", &json!({"file": folder.path().join("second")}));
+    eventually("it runs", SOON, || {
+        (!lines(&folder.path().join("second")).is_empty()).then_some(())
+    });
+    let id = run(&daemon, "idempotent", &json!({"file": file}));
+    let failed = becomes(&daemon, &id, "failed");
+    assert!(detail(&failed).contains("has 1 programs running"), "{failed}");
+    fs::remove_file(&hold).unwrap();
+    becomes(&daemon, &busy, "succeeded");
+}
