@@ -20,18 +20,19 @@ use watchkeeper::domain::rules::{Mode, RuleSet};
 use watchkeeper::domain::schedule::Schedule;
 use watchkeeper::domain::{State, condition, template};
 use watchkeeper::store::{Kind, Object, Record, Turn};
-use watchkeeper::{engine, ingest, store};
+use watchkeeper::{act, engine, ingest, store};
 
 /// A way to read bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 23] = [
+pub const TARGETS: [(&str, Target); 24] = [
     ("alerta", read_alerta),
     ("any_webhook", read_any_webhook),
     ("cloudevents", read_cloudevents),
     ("condition", read_condition),
     ("duration", read_duration),
+    ("executor", read_executor),
     ("heartbeat_ping", read_heartbeat_ping),
     ("history", read_history),
     ("import", read_import),
@@ -65,6 +66,14 @@ fn text(bytes: &[u8]) -> &str {
 pub fn read_posted_alerts(bytes: &[u8]) {
     if let Ok(delivery) = ingest::read_posted_alerts(bytes, now()) {
         check_delivery(&delivery);
+    }
+}
+
+/// What a daemon and its executor say to each other. What is wrong with it is told.
+pub fn read_executor(bytes: &[u8]) {
+    match act::executor::read_frames(bytes) {
+        Ok(count) => assert!(count * 5 <= bytes.len()),
+        Err(reason) => assert!(!reason.is_empty() && !reason.contains("what was written")),
     }
 }
 
