@@ -136,9 +136,6 @@ impl Guard {
             None => None,
             Some(role) => Some(self.access.check_token(headers, role)?),
         };
-        if changes && request.uri().path().starts_with("/api/v1/") {
-            check_content_type(headers)?;
-        }
         Ok(caller)
     }
 }
@@ -313,6 +310,15 @@ fn split_port(host: &str) -> (&str, Option<u16>) {
             Err(_) => (host, None),
         },
         _ => (host, None),
+    }
+}
+
+/// Lets a command in that comes as JSON. It stands at each command, not before all paths, so that one
+/// that nobody serves is answered as such.
+pub(super) async fn only_json(request: Request, next: Next) -> Response {
+    match check_content_type(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one table of routes: the router, the roles and the OpenAPI document are made from it.
 
-use super::access::RoleOf;
+use super::access::{self, RoleOf};
 use super::error::ApiError;
 use super::{
     Context, alerts, articles, audit, changes, doctor, drafts, executions, explain, forecasts,
@@ -11,6 +11,7 @@ use crate::config::Role;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::{Method, Uri};
+use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -122,7 +123,22 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// The router.
 pub(super) fn router(operations: Vec<Operation>) -> Router<Context> {
-    operations.into_iter().fold(Router::new(), |router, it| router.route(it.path, it.handler))
+    operations.into_iter().fold(Router::new(), |router, it| {
+        let handler = as_command(&it.method, it.path, it.handler);
+        router.route(it.path, handler)
+    })
+}
+
+/// A handler that takes only JSON, which no form of a web page can send, if it serves a command.
+pub(super) fn as_command<S: Clone + Send + Sync + 'static>(
+    method: &Method,
+    path: &str,
+    handler: MethodRouter<S>,
+) -> MethodRouter<S> {
+    if *method == Method::GET || !path.starts_with("/api/v1/") {
+        return handler;
+    }
+    handler.route_layer(middleware::from_fn(access::only_json))
 }
 
 /// Which role a method and a path need. What is in no table needs a viewer at least, so that
@@ -158,7 +174,7 @@ fn matches(template: &str, path: &str) -> bool {
 fn role_of_other_door(method: &Method, path: &str) -> Role {
     let reads = *method == Method::GET;
     let delivers = path.starts_with("/ingest/")
-        || super::access::pinged(path).is_some()
+        || access::pinged(path).is_some()
         || path == "/api/v2/alerts" && !reads
         || matches!(path, "/alert" | "/api/alert") && !reads
         || (path == "/v2/alerts" || path.starts_with("/v2/alerts/")) && !reads

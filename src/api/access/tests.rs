@@ -43,7 +43,7 @@ fn router(access: Access) -> Router {
             (true, Some(_)) => get(known),
             (false, _) => post(known),
         };
-        router = router.route(it.path, handler);
+        router = router.route(it.path, routes::as_command(&it.method, it.path, handler));
     }
     guarded(router, Guard { access: Arc::new(access), role_of })
 }
@@ -157,6 +157,32 @@ async fn a_form_is_no_command() {
         assert_eq!(answer.status(), status, "{content_type:?}");
     }
     assert_eq!(send(&router, "POST", "/-/reload", &[OURS]).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_nobody_serves_is_told_as_such_in_whatever_form_it_comes() {
+    let router = router(access("127.0.0.1:9377", None, false));
+    for (method, path, status, allowed) in [
+        ("POST", "/api/v1/incident/INC-1/ack", 404, None),
+        ("POST", "/api/v1/", 404, None),
+        ("DELETE", "/api/v1/nothing", 404, None),
+        ("POST", "/api/v3/alerts", 404, None),
+        ("POST", "/api/v1/incidents", 405, Some("GET,HEAD")),
+        ("DELETE", "/api/v1/incidents/INC-1", 405, Some("GET,HEAD")),
+        ("PUT", ACK, 405, Some("POST")),
+    ] {
+        for form in [None, Some("application/json"), Some("application/x-www-form-urlencoded")] {
+            let mut headers = vec![OURS];
+            headers.extend(form.map(|it| ("content-type", it)));
+            let answer = send(&router, method, path, &headers).await;
+            assert_eq!(answer.status(), status, "{method} {path} {form:?}");
+            let told = answer.headers().get("allow").map(|it| it.to_str().unwrap());
+            assert_eq!(told, allowed, "{method} {path}");
+            let body = to_bytes(answer.into_body(), 1000).await.unwrap();
+            let body = String::from_utf8_lossy(&body).into_owned();
+            assert!(body.contains("/api/v1/openapi.json"), "a hint: {body}");
+        }
+    }
 }
 
 /// The status that a token must get on a route.
