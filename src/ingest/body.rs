@@ -54,7 +54,16 @@ fn text_body(text: &str) -> Value {
 /// Whether a text was meant to be JSON: an object, or a list that does not begin with a word.
 fn looks_like_json(text: &str) -> bool {
     let list = text.strip_prefix('[').map(str::trim_start);
-    text.starts_with('{') || list.is_some_and(|it| !it.starts_with(char::is_alphabetic))
+    text.starts_with('{')
+        || list.is_some_and(|it| !it.starts_with(char::is_alphabetic) && !is_time(it))
+}
+
+/// Whether a bracket holds a number, and words stand behind it: `[2026-11-20 09:15] web is down`.
+fn is_time(inside: &str) -> bool {
+    let behind = inside.split_once(']').map_or("", |it| it.1);
+    inside.starts_with(|it: char| it.is_ascii_digit())
+        && behind.starts_with(char::is_whitespace)
+        && behind.trim_start().starts_with(char::is_alphabetic)
 }
 
 /// Whether this is no form but a text as people write it.
@@ -169,7 +178,9 @@ mod tests {
             ("web-1 is down: rate=7", FORM, Ok(json!({"text": "web-1 is down: rate=7"}))),
             ("web is down\n", "text/plain", Ok(json!({"text": "web is down"}))),
             ("[DOWN] web", "Text/Plain; charset=utf-8", Ok(json!({"text": "[DOWN] web"}))),
+            ("[9:15] web", "text/plain", Ok(json!({"text": "[9:15] web"}))),
             ("[1, ", "text/plain", Err("the body is no JSON")),
+            ("[1, 2], 3", "text/plain", Err("the body is no JSON")),
             (r#"{"a": "#, "text/plain", Err("the body is no JSON")),
             ("web is down", "application/json", Err("the body is no JSON")),
             ("web is down", "", Err("the body is no JSON")),

@@ -11,9 +11,11 @@ mod fields;
 mod identity;
 mod keys;
 mod naming;
+mod place;
 mod start;
 mod suggestion;
 mod things;
+mod times;
 mod verdict;
 mod vocabulary;
 mod words;
@@ -23,6 +25,7 @@ use fields::Field;
 use identity::Identity;
 use jiff::Timestamp;
 use naming::Named;
+use place::Place;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use suggestion::Spoken;
@@ -55,14 +58,14 @@ struct Guessed {
 /// Where the parts of a guess stand in the body, or in an entry of its list.
 #[derive(Clone, Debug, Default)]
 struct Places {
-    title: String,
+    title: Place,
     status: Option<Spoken>,
     is_change: bool,
-    severity: String,
-    fingerprint: String,
-    starts_at: String,
-    link: String,
-    resources: BTreeMap<String, String>,
+    severity: Place,
+    fingerprint: Place,
+    starts_at: Place,
+    link: Place,
+    resources: BTreeMap<String, Place>,
 }
 
 /// The label that names a thing of this kind, a host or a service, say; `word` in small letters.
@@ -120,7 +123,7 @@ struct Told {
     spoken: Option<Spoken>,
     severity: Option<Found<u8>>,
     link: Option<Named>,
-    starts_at: Option<(Timestamp, String)>,
+    starts_at: Option<(Timestamp, Place)>,
     resources: BTreeMap<String, Named>,
     labels: BTreeMap<String, String>,
 }
@@ -128,13 +131,11 @@ struct Told {
 impl Told {
     /// Listens to an alert; `around` speaks where it is silent.
     fn listen(own: &[Field<'_>], around: &[Field<'_>], now: Timestamp) -> Result<Self, String> {
-        let of_own = verdict::state(own, now);
-        let is_around = of_own.is_none();
-        let state = of_own.or_else(|| verdict::state(around, now));
+        let state = verdict::state(own, now).or_else(|| verdict::state(around, now));
         let spoken = state.as_ref().and_then(|found| {
-            let all = if is_around { around } else { own };
-            let field = all.iter().find(|it| !it.place.is_empty() && it.place == found.place)?;
-            Some(Spoken::new(field, found.verdict.said, is_around))
+            let mut all = own.iter().chain(around);
+            let field = all.find(|it| !it.place.is_empty() && it.place == found.place)?;
+            Some(Spoken::new(field, found.verdict.said))
         });
         let is_firing = state.as_ref().is_none_or(|it| it.verdict.said == Said::Firing);
         let resources = things::resources(own);
@@ -142,7 +143,7 @@ impl Told {
         let title = naming::title(own).or_else(|| naming::title(around));
         let title = title.or_else(|| naming::address(own));
         let title = title.or_else(|| naming::happening(own));
-        let title = naming::with_thing(title, of, &resources);
+        let title = naming::with_thing(title, of, &resources, own);
         let identity = identity::find(own, title.as_ref());
         let identity = identity.or_else(|| identity::find(around, title.as_ref()));
         // An end may tell no more than the key that its beginning had.
@@ -166,7 +167,7 @@ impl Told {
     }
 
     fn places(&self) -> Places {
-        let place = |it: Option<&String>| it.cloned().unwrap_or_default();
+        let place = |it: Option<&Place>| it.cloned().unwrap_or_default();
         let resources = self.resources.iter();
         Places {
             title: self.title.place.clone(),

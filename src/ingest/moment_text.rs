@@ -25,6 +25,8 @@ pub(super) fn read(text: &str) -> Option<Timestamp> {
 }
 
 fn parse_date(text: &str) -> Option<Timestamp> {
+    // `… GMT+0000 (Coordinated Universal Time)`
+    let text = text.split_once(" (").filter(|it| it.1.ends_with(')')).map_or(text, |it| it.0);
     let mail = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|it| it.timestamp());
     let time = text.parse::<Timestamp>().ok().or_else(|| numeric_date(text));
     time.or_else(|| mail(text)).or_else(|| worded_date(text))
@@ -60,13 +62,25 @@ fn numeric_date(text: &str) -> Option<Timestamp> {
     let end = rest.find(|it: char| !(it.is_ascii_digit() || matches!(it, ':' | '.' | ',')));
     let (clock, zone) = rest.split_at(end.unwrap_or(rest.len()));
     let date_time: DateTime = format!("{date}T{}", clock.replace(',', ".")).parse().ok()?;
-    in_zone(date_time, zone.trim())
+    let words: Vec<&str> = zone.split_whitespace().collect();
+    let is_zone = words.len() <= 2 && words.iter().all(|it| is_zone(it));
+    in_zone(date_time, zone.trim()).filter(|_| is_zone)
+}
+
+/// Whether a word behind a time may belong to it: `+0100`, `CET`, `Europe/Berlin`, `pm`. What goes on in
+/// words is a message that begins with its time.
+fn is_zone(word: &str) -> bool {
+    let is_plain = !word.contains(|it: char| it.is_ascii_lowercase());
+    is_plain || word.contains('/') || matches!(word, "am" | "pm" | "Z" | "z")
 }
 
 /// `Thu Nov 22 10:00:00 UTC 2026`, `Nov 22, 2026 10:00:00 AM`, `22 Nov 2026 10:00`.
 fn worded_date(text: &str) -> Option<Timestamp> {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    /// Days of the week, and what stands between the parts.
+    const BESIDE: [&str; 10] =
+        ["mon", "tue", "wed", "thu", "fri", "sat", "sun", "at", "on", "o'clock"];
     let (mut year, mut month, mut day) = (None, None, None);
     let (mut clock, mut zone, mut after_noon) = (None, "", None);
     for word in text.split([' ', ',']).filter(|it| !it.is_empty()) {
@@ -88,6 +102,8 @@ fn worded_date(text: &str) -> Option<Timestamp> {
             }
         } else if word.starts_with(['+', '-']) || word == "UTC" || word == "GMT" {
             zone = word;
+        } else if !is_zone(word) && !BESIDE.iter().any(|it| lower.starts_with(it)) {
+            return None;
         }
     }
     let mut parts = clock?.split(':').map(|it| it.parse::<i8>().ok());
@@ -140,12 +156,25 @@ mod tests {
             "Sun, 22 Nov 2026 10:00:00 +0000",
             "Sun Nov 22 10:00:00 UTC 2026",
             "Nov 22, 2026 10:00:00 AM",
+            "Sun Nov 22 2026 10:00:00 GMT+0000 (Coordinated Universal Time)",
+            "2026-11-22 10:00:00 (UTC)",
         ] {
             assert_eq!(read(text), ten, "{text}");
         }
-        for text in
-            ["", "x", "0", "12", "10:00", "2026", "0001-01-01T00:00:00Z", "99.5", "1.2.3", "Nov"]
-        {
+        for text in [
+            "",
+            "x",
+            "0",
+            "12",
+            "10:00",
+            "2026",
+            "0001-01-01T00:00:00Z",
+            "99.5",
+            "1.2.3",
+            "Nov",
+            "2026-11-22 10:00:00 Backup failed",
+            "Nov 22 2026 10:00 web down",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

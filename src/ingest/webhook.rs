@@ -355,8 +355,11 @@ pub(super) async fn deliver(
         }
         Ok(rejected) => {
             let reasons = super::list_reasons(&rejected);
-            let hint = "the other alerts were taken; `watchkeeper source try FILE` shows what a \
-                        body becomes";
+            let hint = if entries.len() > rejected.len() {
+                "the other alerts were taken; `watchkeeper source try FILE` shows what a body becomes"
+            } else {
+                "`watchkeeper source try FILE` shows what a body becomes"
+            };
             door.set_aside(source, sent, ("alerts_refused", &reasons, hint)).await
         }
         Err(Failure::Unreadable(())) => answer_error(

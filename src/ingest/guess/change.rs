@@ -2,6 +2,7 @@
 
 use super::fields::{self, Field};
 use super::naming::{self, NAME_BYTES_MAX, Named};
+use super::place::Place;
 use super::words::any;
 use super::{Guessed, Kind};
 use std::collections::BTreeMap;
@@ -110,7 +111,7 @@ pub(super) fn clear(own: &[Field<'_>], around: &[Field<'_>], mut guessed: Guesse
         places.fingerprint = number.place;
         places.resources = BTreeMap::new();
     }
-    places.severity = String::new();
+    places.severity = Place::default();
     places.is_change = true;
     if let Some(spoken) = &mut places.status {
         spoken.is_over = state != "running";

@@ -40,8 +40,10 @@ const FOR: &[&str] = &[
     "failed",
     "failure",
     "health",
+    "intrusion",
     "issue",
     "maintenance",
+    "malware",
     "unavailable",
 ];
 /// Words that bodies of repositories have.
@@ -62,8 +64,18 @@ const AGAINST: &[&str] = &[
     "wiki",
 ];
 /// What calls itself so is one.
-const NAMED: &[&str] =
-    &["alarm", "alarms", "alert", "alerts", "incident", "incidents", "monitor", "problem"];
+const NAMED: &[&str] = &[
+    "alarm",
+    "alarms",
+    "alert",
+    "alerts",
+    "incident",
+    "incidents",
+    "intrusion",
+    "malware",
+    "monitor",
+    "problem",
+];
 
 /// What the kind of a message says where it is about something else.
 const OTHER_KINDS: &[&str] = &[

@@ -1,6 +1,7 @@
 //! Takes a body apart: every single value with the words of the keys that lead to it.
 
 use super::keys::MONITORS;
+use super::place::Place;
 use super::words::{words_of, words_of_key};
 use serde_json::{Map, Value};
 use std::rc::Rc;
@@ -72,8 +73,8 @@ pub(super) struct Field<'a> {
     pub(super) is_tag: bool,
     /// Whether it stands in an entry of a list, as what was measured does.
     pub(super) is_listed: bool,
-    /// Where it stands, as `get(body, …)` takes it: `data.0.id`; empty where it cannot be told so.
-    pub(super) place: String,
+    /// Where it stands.
+    pub(super) place: Place,
     pub(super) value: Leaf<'a>,
 }
 
@@ -129,7 +130,7 @@ struct Above {
 /// Takes a value apart, until so many fields were found. `skip` is a list that is looked at by itself.
 pub(super) fn fields<'a>(body: &'a Value, skip: Option<&Value>, most: usize) -> Vec<Field<'a>> {
     let most = most.min(FIELDS_MAX);
-    let mut found = Found { fields: Vec::new(), most, steps: 0 };
+    let mut found = Found { fields: Vec::new(), most, steps: 0, is_around: skip.is_some() };
     walk(body, skip, &Above::default(), &mut found);
     found.fields
 }
@@ -139,6 +140,8 @@ struct Found<'a> {
     fields: Vec<Field<'a>>,
     most: usize,
     steps: usize,
+    /// Whether this is what stands beside a list.
+    is_around: bool,
 }
 
 impl Found<'_> {
@@ -270,7 +273,7 @@ fn add<'a>(key: &str, own: Vec<String>, value: Leaf<'a>, above: &Above, found: &
             is_label: above.is_label,
             is_tag: false,
             is_listed: above.is_listed,
-            place: path_to(&above.place, key),
+            place: Place { path: path_to(&above.place, key), is_around: found.is_around },
             value,
         });
     }
@@ -300,7 +303,7 @@ fn path_to(place: &str, key: &str) -> String {
 fn mark_tag(found: &mut Found<'_>) {
     if let Some(field) = found.fields.last_mut() {
         field.is_tag = true;
-        field.place.clear();
+        field.place = Place::default();
     }
 }
 

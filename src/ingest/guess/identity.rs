@@ -3,7 +3,11 @@
 use super::KEY_WEIGHT;
 use super::fields::Field;
 use super::keys::{MONITORS, OCCURRENCES, PAST, STRANGERS};
-use super::naming::{HAPPENING_WEIGHT, NAME_BYTES_MAX, Named, is_readable, thing_of_id};
+use super::naming::{self, HAPPENING_WEIGHT, MESSAGE_WEIGHT, NAME_BYTES_MAX, Named};
+use super::naming::{is_readable, thing_of_id};
+use super::things;
+use super::times::{self, Which};
+use super::vocabulary::{COMPLAINTS, IS};
 use super::words::{any, is_strange, resource, severity_of_word, state_of, words_of};
 use crate::ingest::moment_text;
 
@@ -22,7 +26,7 @@ pub(super) fn find(fields: &[Field<'_>], title: Option<&Named>) -> Option<Identi
     let typed = typed_objects(fields);
     let by_key = fields.iter().filter_map(|it| {
         let text = it.plain()?;
-        let is_typed = it.own == ["id"] && typed.contains(&object_of(&it.place));
+        let is_typed = it.own == ["id"] && typed.contains(&it.place.object());
         let weight = if is_typed { TYPED_WEIGHT } else { identity_weight(it)? };
         let is_whole = is_typed || weight >= KEY_WEIGHT || is_error_number(it);
         let weight = weight.checked_sub(it.depth * 2)?;
@@ -34,6 +38,9 @@ pub(super) fn find(fields: &[Field<'_>], title: Option<&Named>) -> Option<Identi
         let named = Named { text, weight, place: it.place.clone() };
         is_fit.then_some(Identity { named, is_whole })
     });
+    // What is only a message changes; what it is about does not.
+    let is_message = title.is_none_or(|it| it.weight < MESSAGE_WEIGHT);
+    let by_thing = is_message.then(|| thing(fields)).flatten();
     let by_title = title.map(|it| {
         // A title that is all state lasts as it is.
         let text = Some(lasting(&it.text)).filter(|it| !it.is_empty());
@@ -45,10 +52,23 @@ pub(super) fn find(fields: &[Field<'_>], title: Option<&Named>) -> Option<Identi
         };
         Identity { named: Named { text, weight, place: it.place.clone() }, is_whole: false }
     });
-    by_key.chain(by_title).fold(None, |best: Option<Identity>, it| match best {
+    by_key.chain(by_thing).chain(by_title).fold(None, |best: Option<Identity>, it| match best {
         Some(best) if best.named.weight >= it.named.weight => Some(best),
         _ => Some(it),
     })
+}
+
+/// What a message is about: an object that says what it is, or the address that is watched.
+fn thing(fields: &[Field<'_>]) -> Option<Identity> {
+    if let Some((kind, named)) = things::object(fields) {
+        let mut all = fields.iter().filter(|it| it.own == ["namespace"]);
+        let space = all.find(|it| it.place.object() == named.place.object());
+        let space = space.and_then(Field::text).unwrap_or_default();
+        let text = format!("{kind} {space} {}", named.text);
+        return Some(Identity { named: Named { text, weight: 58, ..named }, is_whole: true });
+    }
+    let named = naming::address(fields)?;
+    Some(Identity { named: Named { weight: 58, ..named }, is_whole: false })
 }
 
 /// Whether this is the number under which all occurrences of an error are counted.
@@ -68,12 +88,7 @@ const TYPED_WEIGHT: u32 = 80;
 fn typed_objects<'f>(fields: &'f [Field<'_>]) -> Vec<&'f str> {
     let types = fields.iter().filter(|it| it.own == ["type"] || it.own == ["kind"]);
     let types = types.filter(|it| it.text().is_some_and(|it| OCCURRENCES.contains(&it)));
-    types.filter(|it| it.text() != Some("event")).map(|it| object_of(&it.place)).collect()
-}
-
-/// The path to the object that a value stands in.
-fn object_of(place: &str) -> &str {
-    place.rsplit_once('.').map_or("", |it| it.0)
+    types.filter(|it| it.text() != Some("event")).map(|it| it.place.object()).collect()
 }
 
 /// A short number means something only together with what it is the number of.
@@ -165,29 +180,43 @@ const UNITS: &[&str] = &[
 ];
 
 /// A title without what changes from one message of an alert to the next: words of state, times,
-/// measures.
+/// measures, and the number of the process that wrote it.
 pub(super) fn lasting(title: &str) -> String {
-    let title = without_duration(title);
+    let title = times::without(without_duration(title), Which::Dated);
     let tokens: Vec<&str> = title.split_whitespace().collect();
-    let mut kept = Vec::new();
+    let mut kept: Vec<String> = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
-        let bare = token.trim_matches(|it: char| !it.is_alphanumeric());
-        let next = tokens.get(index + 1).copied().unwrap_or_default();
-        let words = words_of(bare);
-        // `FIRING:2` counts how many.
-        let names = words.iter().filter(|it| it.parse::<u32>().is_err());
-        let is_state = words.is_empty()
-            || names.clone().count() > 0
-                && names.clone().all(|it| {
-                    state_of(std::slice::from_ref(it)).is_some() || severity_of_word(it).is_some()
-                });
-        let is_filler = words.iter().all(|it| FILLERS.contains(&it.as_str()));
-        let is_counter = token.starts_with('#') && bare.bytes().all(|it| it.is_ascii_digit());
-        if !(is_state || is_filler || is_counter || is_measure(token, bare, next)) {
+        let of = |index: usize| tokens.get(index).copied().unwrap_or_default();
+        let before = index.checked_sub(1).map_or("", of);
+        // `monit[412]:`
+        let writer = token.strip_suffix("]:").and_then(|it| it.split_once('['));
+        let writer = writer.filter(|(_, number)| number.bytes().all(|it| it.is_ascii_digit()));
+        let bare = writer.map_or(*token, |it| it.0);
+        let bare = bare.trim_matches(|it: char| !it.is_alphanumeric());
+        // `is full`, `is too long` are said while it is so.
+        let is_said = |before: &str| IS.contains(&before);
+        let is_complaint = is_said(before) && (bare == "too" || COMPLAINTS.contains(&bare))
+            || before == "too" && index > 1 && is_said(of(index - 2));
+        if !is_complaint && is_lasting(token, bare, of(index + 1)) {
             kept.push(bare.to_lowercase());
         }
     }
     kept.join(" ")
+}
+
+/// Whether a word of a title is in all messages of an alert.
+fn is_lasting(token: &str, bare: &str, next: &str) -> bool {
+    let words = words_of(bare);
+    // `FIRING:2` counts how many.
+    let names = words.iter().filter(|it| it.parse::<u32>().is_err());
+    let is_state = words.is_empty()
+        || names.clone().count() > 0
+            && names.clone().all(|it| {
+                state_of(std::slice::from_ref(it)).is_some() || severity_of_word(it).is_some()
+            });
+    let is_filler = words.iter().all(|it| FILLERS.contains(&it.as_str()));
+    let is_counter = token.starts_with('#') && bare.bytes().all(|it| it.is_ascii_digit());
+    !(is_state || is_filler || is_counter || is_measure(token, bare, next))
 }
 
 /// A title without how long it took: `Resolved in 5m 0s: CPU`.
@@ -215,9 +244,11 @@ fn is_measure(token: &str, bare: &str, next: &str) -> bool {
     !is_address && (has_unit || before_unit && bare.bytes().all(|it| it.is_ascii_digit()))
 }
 
-/// A title without the words of state at its ends: what the alert is called as long as it lives.
+/// A title without the words of state at its ends and the days in it: what the alert is called as long
+/// as it lives.
 pub(super) fn lasting_title(title: &str) -> String {
-    let mut rest = title.trim();
+    let undated = times::without(title.trim(), Which::Dated);
+    let mut rest = undated.as_str();
     // `[FIRING:2] name`, `RESOLVED: name`.
     while let Some((mark, after)) = rest.strip_prefix('[').and_then(|it| it.split_once(']')) {
         if state_of(&words_of(mark)).is_none()
@@ -248,12 +279,16 @@ mod tests {
             ("Ping down for 5m", "Ping up after 10m", "ping"),
             ("PROBLEM: load 9.5 on 10.0.0.1", "OK: load 0.5 on 10.0.0.1", "load on 10.0.0.1"),
             ("node 7 is DOWN", "node 7 is UP", "node 7"),
+            ("CRITICAL: Queue mail is too long", "OK: Queue mail", "queue mail"),
+            ("Backup of 2026-11-20 failed", "Backup of 2026-11-21 is OK", "backup of"),
+            ("db-2 monit[412]: disk full", "db-2 monit[9]: disk full ok", "db-2 monit disk full"),
         ] {
             assert_eq!(lasting(fired), expected);
             assert_eq!(lasting(resolved), expected);
         }
         assert_eq!(lasting_title("[FIRING:2] High load: web"), "High load: web");
         assert_eq!(lasting_title("RESOLVED: web"), "web");
+        assert_eq!(lasting_title("Backup of 2026-11-20: failed"), "Backup of failed");
         assert_eq!(lasting_title("Queue: too long"), "Queue: too long");
     }
 }

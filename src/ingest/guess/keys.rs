@@ -50,6 +50,7 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
     ("cluster", "cluster"),
     ("connector", "connector"),
     ("component", "component"),
+    ("computer", "host"),
     ("container", "container"),
     ("database", "database"),
     ("db", "database"),

@@ -2,6 +2,8 @@
 
 use super::fields::Field;
 use super::keys::{MONITORS, OCCURRENCES, PAST, STRANGERS};
+use super::place::Place;
+use super::times::{self, Which};
 use super::vocabulary::NEGATIONS;
 use super::words::{any, is_strange, resource, severity_of_word, state_of, words_of};
 use crate::ingest::moment_text;
@@ -10,7 +12,7 @@ use std::collections::BTreeMap;
 /// A title from this weight on is a name.
 const NAME_WEIGHT: u32 = 70;
 /// A title below this weight is only a message.
-const MESSAGE_WEIGHT: u32 = 64;
+pub(super) const MESSAGE_WEIGHT: u32 = 64;
 /// The longest title, in characters.
 const TITLE_MAX: usize = 200;
 /// The most words of a line that is only a heading.
@@ -25,7 +27,7 @@ pub(super) const NAME_BYTES_MAX: usize = 250;
 pub(super) struct Named {
     pub(super) text: String,
     pub(super) weight: u32,
-    pub(super) place: String,
+    pub(super) place: Place,
 }
 
 /// The first of the heaviest.
@@ -39,8 +41,10 @@ pub(super) fn heaviest(found: impl Iterator<Item = Named>) -> Option<Named> {
 /// Finds the title.
 pub(super) fn title(fields: &[Field<'_>]) -> Option<Named> {
     heaviest(fields.iter().filter_map(|it| {
-        let text = title_text(it.text()?)?;
-        let weight = title_weight(it)?.checked_sub(it.depth * 4)?;
+        let weight = title_weight(it)?;
+        let which = if weight >= NAME_WEIGHT { Which::Dated } else { Which::All };
+        let text = title_text(it.text()?, which)?;
+        let weight = weight.checked_sub(it.depth * 4)?;
         Some(Named { text, weight, place: it.place.clone() })
     }))
 }
@@ -55,6 +59,7 @@ pub(super) fn with_thing(
     title: Option<Named>,
     of: Option<&str>,
     resources: &BTreeMap<String, Named>,
+    own: &[Field<'_>],
 ) -> Option<Named> {
     if title.as_ref().is_some_and(|it| it.weight >= NAME_WEIGHT) {
         return title;
@@ -69,7 +74,10 @@ pub(super) fn with_thing(
     if title.weight >= MESSAGE_WEIGHT {
         return Some(title);
     }
-    let thing = THINGS.iter().find_map(|it| resources.get(*it));
+    let thing = THINGS.iter().find_map(|it| resources.get(*it)).cloned();
+    let thing = thing.or_else(|| address(own));
+    // A number names nothing to people.
+    let thing = thing.filter(|it| it.text.contains(char::is_alphabetic));
     let is_named = |it: &Named| title.text.to_lowercase().contains(&it.text.to_lowercase());
     Some(match thing.filter(|it| !is_named(it) && it.text != title.text) {
         Some(thing) => Named { text: format!("{}: {}", thing.text, title.text), ..title },
@@ -97,8 +105,9 @@ pub(super) fn description<'f>(fields: &'f [Field<'_>], title: &str) -> Option<&'
     texts.filter(|it| *it != title).max_by_key(|it| it.len().min(500))
 }
 
-/// The line of a text that can be a title: the first, or the first point of a list under a heading.
-fn title_text(text: &str) -> Option<String> {
+/// The line of a text that can be a title: the first, or the first point of a list under a heading,
+/// without the time before or after it.
+fn title_text(text: &str, which: Which) -> Option<String> {
     let text = without_marks(text);
     let mut lines = text.lines().map(str::trim).filter(|it| !it.is_empty());
     let first = lines.next()?;
@@ -107,6 +116,7 @@ fn title_text(text: &str) -> Option<String> {
     let point =
         point.filter(|it| it.starts_with(' ') && words_of(first).len() <= HEADING_WORDS_MAX);
     let line = point.filter(|_| state_of(&words_of(first)).is_none()).unwrap_or(first).trim();
+    let line = times::without_at_ends(line, which);
     let words = words_of(line);
     let is_name = line.chars().any(char::is_alphabetic)
         && line.chars().count() > 2
@@ -206,6 +216,8 @@ fn title_weight(field: &Field<'_>) -> Option<u32> {
         "alert" | "alarm" | "problem" | "check" | "monitor" | "rule" => 74,
         "trigger" | "condition" if text.contains(' ') => 72,
         "detector" | "sensor" => 76,
+        // What was looked for and found; elsewhere it proves who sent.
+        "signature" if any(&field.owner, &["alert"]) && text.contains(' ') => 150,
         // `"event": "HttpServerError"`, and not `"event": "incident.opened"` or `"occurred"`.
         "event" if is_plain(text) && words_of(text).len() > 1 => 66,
         "description" | "desc" if field.has("short") => 88,

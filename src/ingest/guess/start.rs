@@ -2,6 +2,7 @@
 
 use super::fields::{Field, Leaf};
 use super::keys::{MONITORS, OCCURRENCES};
+use super::place::Place;
 use super::words::{any, is_strange, resource};
 use crate::ingest::moment_text;
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ pub(super) fn find(
     fields: &[Field<'_>],
     is_firing: bool,
     now: Timestamp,
-) -> Option<(Timestamp, String)> {
+) -> Option<(Timestamp, Place)> {
     let found = fields.iter().filter_map(|it| {
         let weight = start_weight(it, is_firing)?.checked_sub(it.depth * 3)?;
         let time = match &it.value {
@@ -22,7 +23,7 @@ pub(super) fn find(
         // A start that is well ahead is no start.
         (time.as_second() < now.as_second() + 86_400).then(|| (time, weight, it.place.clone()))
     });
-    let best = found.fold(None, |best: Option<(Timestamp, u32, String)>, it| match best {
+    let best = found.fold(None, |best: Option<(Timestamp, u32, Place)>, it| match best {
         Some(best) if best.1 >= it.1 => Some(best),
         _ => Some(it),
     })?;
@@ -73,6 +74,7 @@ fn start_weight(field: &Field<'_>, is_firing: bool) -> Option<u32> {
         "time",
         "timestamp",
         "ts",
+        "tstamp",
         "changed",
     ]);
     if has(START) {

@@ -2,13 +2,14 @@
 
 use super::Places;
 use super::fields::{Field, Leaf};
+use super::place::Place;
 use super::words::{Said, words_of};
 use crate::ingest::moment_text;
 use std::fmt::Write as _;
 
 /// What nearly all tools call it when an alert is over. Every third one is looked for after other words as
 /// well, as in `incident.resolved`.
-const OVER: [&str; 24] = [
+const OVER: [&str; 25] = [
     "ok",
     "good",
     "clear",
@@ -33,6 +34,7 @@ const OVER: [&str; 24] = [
     "up",
     "successful",
     "succeeded",
+    "reset",
 ];
 /// So long may what stands before be, in bytes: an expression must not grow without end.
 const BEFORE_BYTES_MAX: usize = 40;
@@ -59,9 +61,7 @@ const OVER_IN_TEXT: [&str; 16] = [
 /// A state as it stands in a body.
 #[derive(Clone, Debug)]
 pub(super) struct Spoken {
-    place: String,
-    /// Whether it stands beside the list of alerts, not in its entry.
-    is_around: bool,
+    place: Place,
     value: String,
     form: Form,
     pub(super) is_over: bool,
@@ -82,7 +82,7 @@ enum Form {
 
 impl Spoken {
     /// How a field says what was understood.
-    pub(super) fn new(field: &Field<'_>, said: Said, is_around: bool) -> Self {
+    pub(super) fn new(field: &Field<'_>, said: Said) -> Self {
         let text = field.plain().unwrap_or_default().to_lowercase();
         let (form, value) = match &field.value {
             Leaf::Bool(it) => (Form::Truth, it.to_string()),
@@ -93,13 +93,12 @@ impl Spoken {
             _ => (Form::Word, text),
         };
         let is_over = said == Said::Resolved;
-        Self { place: field.place.clone(), is_around, value, form, is_over }
+        Self { place: field.place.clone(), value, form, is_over }
     }
 
     /// An expression that says so of this body, and of others that its tool may send.
     fn expression(&self, root: &str) -> String {
-        let root = if self.is_around { "body" } else { root };
-        let value = format!("string(first(get({root}, '{}'), ''))", plain(&self.place));
+        let value = format!("string(first({}, ''))", get(&self.place, root));
         let [over, firing] = ["'resolved'", "'firing'"];
         match self.form {
             Form::Truth => {
@@ -146,6 +145,12 @@ impl Spoken {
     }
 }
 
+/// An expression that reads what stands at a place; `root` is what the entries of the list are called.
+fn get(place: &Place, root: &str) -> String {
+    let root = if place.is_around { "body" } else { root };
+    format!("get({root}, '{}')", plain(&place.path))
+}
+
 /// A text that can stand in quotes.
 fn plain(text: &str) -> String {
     text.chars().filter(|it| !matches!(it, '\'' | '\\') && !it.is_control()).collect()
@@ -159,7 +164,7 @@ fn list(words: &[String]) -> String {
 /// Writes a source with the places that a guess found; `list` is the path to a list of alerts.
 pub(super) fn write(name: &str, list: Option<&str>, places: &Places) -> String {
     let root = if list.is_some() { "item" } else { "body" };
-    let get = |place: &str| format!("get({root}, '{}')", plain(place));
+    let get = |place: &Place| get(place, root);
     let mut text = format!("sources:\n  - name: {name}\n    map:\n");
     let mut line = |depth: usize, key: &str, value: &str| {
         // A quoted text of YAML; what is written here never needs more than this.
@@ -180,7 +185,7 @@ pub(super) fn write(name: &str, list: Option<&str>, places: &Places) -> String {
     line(6, "title", &get(&places.title));
     if !places.fingerprint.is_empty() {
         let mut parts = vec![get(&places.fingerprint)];
-        parts.extend(places.resources.values().filter(|it| !it.is_empty()).map(|it| get(it)));
+        parts.extend(places.resources.values().filter(|it| !it.is_empty()).map(get));
         parts.dedup();
         let quoted: Vec<String> =
             parts.iter().map(|it| format!("\"string(first({it}, ''))\"")).collect();

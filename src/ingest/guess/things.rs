@@ -1,9 +1,9 @@
 //! What an alert is about, and the labels that its sender chose.
 
 use super::fields::{Field, Leaf};
-use super::keys::{PAST, STRANGERS};
+use super::keys::{MONITORS, OCCURRENCES, PAST, STRANGERS};
 use super::naming::{NAME_BYTES_MAX, Named};
-use super::words::{any, resource};
+use super::words::{any, is_strange, resource, words_of};
 use crate::ingest::mapped::label_name;
 use crate::ingest::moment_text;
 use std::collections::BTreeMap;
@@ -26,7 +26,29 @@ pub(super) fn resources(fields: &[Field<'_>]) -> BTreeMap<String, Named> {
             best.insert(label.to_owned(), Named { text, weight, place });
         }
     }
+    if let Some((kind, named)) = object(fields) {
+        let label = resource(&kind.to_lowercase()).unwrap_or("resource");
+        best.entry(label.to_owned()).or_insert(named);
+    }
     best
+}
+
+/// The first object that says itself of what kind it is, what it is called, and where it belongs, with that
+/// kind: `{"kind": "Pod", "namespace": "shop", "name": "web-1"}`.
+pub(super) fn object(fields: &[Field<'_>]) -> Option<(String, Named)> {
+    fields.iter().filter(|it| it.own == ["name"] && !it.is_listed).find_map(|named| {
+        let beside = |own: &[&str]| {
+            let mut all = fields.iter().filter(|it| !it.place.is_empty() && it.own == own);
+            all.find(|it| it.place.object() == named.place.object())?.text()
+        };
+        let kind = beside(&["kind"])?;
+        let belongs = beside(&["namespace"]).or_else(|| beside(&["uid"]));
+        let is_thing = !any(&words_of(kind), MONITORS) && !any(&words_of(kind), OCCURRENCES);
+        let is_thing = is_thing && !is_strange(&named.owner) && belongs.is_some();
+        let text = named.text().filter(|it| is_thing && it.len() <= NAME_BYTES_MAX)?.to_owned();
+        let named = Named { text, weight: 45, place: named.place.clone() };
+        Some((kind.to_owned(), named))
+    })
 }
 
 fn resource_weight(field: &Field<'_>) -> Option<(&'static str, u32)> {

@@ -2,6 +2,8 @@
 
 use super::fields::{Field, Leaf, words};
 use super::keys::{MONITORS, OCCURRENCES, PAST};
+use super::place::Place;
+use super::times::{self, Which};
 use super::words::{
     Said, any, is_strange, resource, severity_of_state, severity_of_word, state_of, state_of_text,
     strong_state_of, words_of,
@@ -17,7 +19,7 @@ type Weighed<T> = Option<(T, u32)>;
 pub(super) struct Found<T> {
     pub(super) verdict: T,
     pub(super) weight: u32,
-    pub(super) place: String,
+    pub(super) place: Place,
 }
 
 /// Keys that have to do with how a message was sent.
@@ -181,7 +183,8 @@ fn beginning(line: &str) -> &str {
 fn sentence(text: &str, weight: u32) -> Weighed<Said> {
     let lines = text.lines().filter(|it| !it.trim().is_empty()).take(LINES_MAX).enumerate();
     let mut said = lines.filter_map(|(index, line)| {
-        let (said, weight) = line_of_text(beginning(line), weight)?;
+        let line = times::without_at_ends(beginning(line), Which::All);
+        let (said, weight) = line_of_text(line, weight)?;
         Some((said, if index == 0 { weight } else { weight.saturating_sub(6) }))
     });
     said.next()
@@ -220,6 +223,7 @@ fn state_of_bool(meaning: &[String], value: bool) -> Weighed<Said> {
         "closed",
         "fixed",
         "healthy",
+        "normal",
         "ok",
         "online",
         "operational",
@@ -255,11 +259,16 @@ fn state_of_bool(meaning: &[String], value: bool) -> Weighed<Said> {
     let (word, before) = meaning.split_last()?;
     let is_plain = before.iter().all(|it| {
         let it = it.as_str();
-        matches!(it, "is" | "has" | "currently" | "now" | "still" | "in" | "been")
+        matches!(it, "is" | "has" | "currently" | "now" | "still" | "in" | "been" | "back" | "to")
             || MONITORS.contains(&it)
             || OCCURRENCES.contains(&it)
             || resource(it).is_some()
     });
+    // `is_host_alert` says of what kind it is.
+    let is_kind = word == "alert" && before.iter().any(|it| resource(it).is_some());
+    if is_kind {
+        return None;
+    }
     let says = |resolved: bool| if resolved { Said::Resolved } else { Said::Firing };
     if is_plain && GOOD.contains(&word.as_str()) {
         Some((says(value), 88))
@@ -284,7 +293,8 @@ fn state_of_time(meaning: &[String], text: Option<&str>, now: Timestamp) -> Weig
         "resolved",
         "solved",
     ];
-    const TIME: &[&str] = &["at", "date", "datetime", "epoch", "on", "time", "timestamp", "ts"];
+    const TIME: &[&str] =
+        &["at", "date", "datetime", "epoch", "on", "time", "timestamp", "ts", "tstamp"];
     let is_time = any(meaning, OVER)
         && (any(meaning, TIME) || meaning.len() == 1 && text.is_some_and(|it| it.contains(':')));
     if !is_time {

@@ -118,6 +118,7 @@ pub(super) const RESOLVED: &[&str] = &[
     "completed",
     "cancelled",
     "canceled",
+    "reset",
     "deactivated",
     "delete",
     "deleted",
@@ -236,3 +237,9 @@ pub(super) const RESOLVED_IN_TEXT: &[&str] = &[
 
 /// Words that turn the next one round.
 pub(super) const NEGATIONS: &[&str] = &["no", "not", "non", "un", "never"];
+
+/// What stands before a complaint.
+pub(super) const IS: &[&str] = &["are", "became", "got", "is", "was", "were"];
+/// What is said of things only while something is wrong with them.
+pub(super) const COMPLAINTS: &[&str] =
+    &["behind", "empty", "full", "hot", "lagging", "large", "late", "long", "slow", "stuck"];

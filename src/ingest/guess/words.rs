@@ -2,7 +2,7 @@
 
 use super::keys::{MONITORS, OCCURRENCES, PARTS, RESOURCES, STRANGERS};
 use super::vocabulary::{
-    BEFORE_UP, FIRING, FIRING_IN_TEXT, NEGATIONS, RESOLVED, RESOLVED_IN_TEXT, WEAK,
+    BEFORE_UP, COMPLAINTS, FIRING, FIRING_IN_TEXT, IS, NEGATIONS, RESOLVED, RESOLVED_IN_TEXT, WEAK,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -81,9 +81,11 @@ pub(super) fn state_of_text(words: &[String]) -> Option<Said> {
         .any(|it| pair(it, &["ok", "up", "normal", "healthy", "online", "closed", "available"]));
     // `No client is available.`
     let is_well = is_well && !words.first().is_some_and(|it| NEGATIONS.contains(&it.as_str()));
+    // `The disk is full`, `the queue was too long`.
+    let is_complaint = IS.iter().any(|it| pair(it, COMPLAINTS) || pair(it, &["too"]));
     if has(RESOLVED_IN_TEXT) || is_well {
         Some(Said::Resolved)
-    } else if has(FIRING_IN_TEXT) {
+    } else if has(FIRING_IN_TEXT) || is_complaint {
         Some(Said::Firing)
     } else {
         None
@@ -252,6 +254,10 @@ mod tests {
             ("web is down", Some(Said::Firing)),
             ("Recovered after being down for 5 min", Some(Said::Resolved)),
             ("not resolved yet: outage goes on", Some(Said::Firing)),
+            ("The disk of web is full", Some(Said::Firing)),
+            ("The queue was too long", Some(Said::Firing)),
+            ("The disk is not full", None),
+            ("A full backup of the long list", None),
             ("No client is available", None),
             ("hello", None),
         ] {
