@@ -59,10 +59,17 @@ use tokio_util::sync::CancellationToken;
 /// How long requests that are under way may take to end when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Asks whoever reads the files to read them now. The answer says in a line what was loaded, or
-/// lists the findings.
+/// Asks whoever reads the files to read them now.
 #[derive(Clone)]
-pub struct Reloader(pub mpsc::Sender<oneshot::Sender<Result<String, String>>>);
+pub struct Reloader(pub mpsc::Sender<ReloadOrder>);
+
+/// That the files are to be read.
+pub struct ReloadOrder {
+    /// Who says so; `None` = nobody is known by a name.
+    pub by: Option<String>,
+    /// The answer says in a line what was loaded, or lists the findings.
+    pub done: oneshot::Sender<Result<String, String>>,
+}
 
 /// What our routes work with. Cheap to clone.
 #[derive(Clone)]

@@ -340,7 +340,9 @@ impl State {
                 let reply = self.carry_out(now, by, command);
                 self.turn.reply = Some(reply);
             }
-            Event::RulesLoaded(rules) => self.load_rules(now, rules),
+            Event::RulesLoaded(rules) | Event::RulesReloaded { rules, .. } => {
+                self.load_rules(now, rules);
+            }
             Event::EffectFinished { key, outcome } => self.effect_finished(now, key, outcome),
             Event::EffectLost { key } => self.effect_lost(now, key),
             Event::RecurrencesFound { detection, looked_at, recurrences, .. } => {

@@ -1,8 +1,9 @@
 //! How the daemon does: for people, for load balancers, and the order to read the files again.
 
-use super::Context;
+use super::access::Caller;
 use super::error::ApiError;
 use super::routes::{Answer, Operation};
+use super::{Context, ReloadOrder};
 use crate::config::Role;
 use crate::domain::Stop;
 use crate::domain::rules::Mode;
@@ -130,17 +131,17 @@ fn readiness(not_ready: Option<String>) -> (StatusCode, String) {
     }
 }
 
-async fn reload(State(context): State<Context>) -> Result<String, ApiError> {
-    ask(&context.reloader).await
+async fn reload(State(context): State<Context>, caller: Caller) -> Result<String, ApiError> {
+    ask(&context.reloader, caller.name).await
 }
 
-async fn ask(reloader: &super::Reloader) -> Result<String, ApiError> {
-    let (answer, answered) = oneshot::channel();
+async fn ask(reloader: &super::Reloader, by: Option<String>) -> Result<String, ApiError> {
+    let (done, answered) = oneshot::channel();
     let gone = |_| ApiError::unavailable("the daemon is stopping");
     let ask = async {
         reloader
             .0
-            .send(answer)
+            .send(ReloadOrder { by, done })
             .await
             .map_err(|_| ApiError::unavailable("the daemon is stopping"))?;
         answered.await.map_err(gone)
@@ -197,18 +198,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_reload_tells_what_came_of_it() {
-        let (sender, mut receiver) = mpsc::channel::<oneshot::Sender<Result<String, String>>>(1);
+        let (sender, mut receiver) = mpsc::channel::<ReloadOrder>(1);
         let reader = tokio::spawn(async move {
             for answer in [Ok("12 rules".to_owned()), Err("a.yaml:3: bad".to_owned())] {
-                receiver.recv().await.unwrap().send(answer).unwrap();
+                let order = receiver.recv().await.unwrap();
+                assert_eq!(order.by.as_deref(), Some("ann"));
+                order.done.send(answer).unwrap();
             }
         });
         let reloader = Reloader(sender);
-        assert_eq!(ask(&reloader).await, Ok("12 rules\n".to_owned()));
-        let refusal = ask(&reloader).await.err().unwrap();
+        assert_eq!(ask(&reloader, Some("ann".to_owned())).await, Ok("12 rules\n".to_owned()));
+        let refusal = ask(&reloader, Some("ann".to_owned())).await.err().unwrap();
         assert_eq!(refusal.status(), StatusCode::BAD_REQUEST);
         assert!(refusal.to_string().contains("a.yaml:3"));
         reader.await.unwrap();
-        assert_eq!(ask(&reloader).await.err().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            ask(&reloader, Some("ann".to_owned())).await.err().unwrap().status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// What the daemon is told by its command line.
@@ -108,7 +108,7 @@ async fn serve(settings: Settings, rules: RuleSet, watch: RulesWatch) -> anyhow:
     let metrics = Metrics::new();
     let handle = start_engine(&settings, &metrics)?;
     // While the disk is full the rules of the last run hold, and these are tried again.
-    let loaded = load(&handle, rules).await;
+    let loaded = load(&handle, rules, None).await;
     if let Err(error) = &loaded {
         tracing::error!(%error, "the rules were read, but are not in force yet");
     }
@@ -253,13 +253,22 @@ async fn take_snapshot(handle: &Handle, folder: PathBuf) {
     }
 }
 
-/// Tells the engine new rules, unless they are those in force.
-async fn load(handle: &Handle, rules: RuleSet) -> Result<(), engine::SubmitError> {
+/// Tells the engine new rules, unless they are those in force, and who asked for them.
+async fn load(
+    handle: &Handle,
+    rules: RuleSet,
+    by: Option<String>,
+) -> Result<(), engine::SubmitError> {
     if handle.peek(|state| *state.rules == rules) {
         return Ok(());
     }
     let revision = rules.revision.clone();
-    handle.submit(vec![Event::RulesLoaded(Arc::new(rules))]).await?;
+    let rules = Arc::new(rules);
+    let event = match by {
+        Some(by) => Event::RulesReloaded { by, rules },
+        None => Event::RulesLoaded(rules),
+    };
+    handle.submit(vec![event]).await?;
     handle.settle().await?;
     tracing::info!(revision, "rules loaded");
     Ok(())
@@ -305,7 +314,7 @@ impl Reloads {
     async fn on_change(
         self,
         mut watch: RulesWatch,
-        mut asked: mpsc::Receiver<oneshot::Sender<Result<String, String>>>,
+        mut asked: mpsc::Receiver<api::ReloadOrder>,
         mut again: Option<Duration>,
     ) {
         if let Err(error) = &watch.watcher {
@@ -313,13 +322,14 @@ impl Reloads {
         }
         let mut hangup = signal(SignalKind::hangup()).ok();
         loop {
-            let done = tokio::select! {
-                Some(done) = asked.recv() => Some(done),
+            let order = tokio::select! {
+                Some(order) = asked.recv() => Some(order),
                 Some(()) = watch.notices.recv() => None,
                 () = hang_up(&mut hangup) => None,
                 () = sleep(again) => None,
             };
-            let result = reload(&self.settings, &self.handle).await;
+            let by = order.as_ref().and_then(|it| it.by.clone());
+            let result = reload(&self.settings, &self.handle, by).await;
             self.metrics.reload(result.is_ok());
             again = matches!(result, Err(Unloaded::NotTaken(_))).then_some(RELOAD_AGAIN);
             let result = result.map_err(|error| match error {
@@ -332,8 +342,8 @@ impl Reloads {
                     text
                 }
             });
-            if let Some(done) = done {
-                done.send(result).unwrap_or_default();
+            if let Some(order) = order {
+                order.done.send(result).unwrap_or_default();
             }
         }
     }
@@ -354,7 +364,11 @@ async fn sleep(time: Option<Duration>) {
     }
 }
 
-async fn reload(settings: &Settings, handle: &Handle) -> Result<String, Unloaded> {
+async fn reload(
+    settings: &Settings,
+    handle: &Handle,
+    by: Option<String>,
+) -> Result<String, Unloaded> {
     let checking = settings.clone();
     let checked = tokio::task::spawn_blocking(move || config::read_rules_for(&checking));
     let checked = checked.await.map_err(|error| Unloaded::Bad(error.to_string()))?;
@@ -364,7 +378,7 @@ async fn reload(settings: &Settings, handle: &Handle) -> Result<String, Unloaded
     };
     let warnings = checked.findings.iter().filter(|it| it.level == Level::Warning).count();
     let revision = rules.revision.clone();
-    load(handle, rules).await.map_err(|error| Unloaded::NotTaken(error.to_string()))?;
+    load(handle, rules, by).await.map_err(|error| Unloaded::NotTaken(error.to_string()))?;
     Ok(format!("{files} files loaded, revision {revision}, {warnings} warnings"))
 }
 

@@ -47,6 +47,13 @@ pub enum Event {
     },
     /// The files were read and found good.
     RulesLoaded(Arc<RuleSet>),
+    /// The same, because somebody asked for it.
+    RulesReloaded {
+        /// Who.
+        by: String,
+        /// What was read.
+        rules: Arc<RuleSet>,
+    },
     /// An effect was tried.
     EffectFinished {
         /// Which effect.

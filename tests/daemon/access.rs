@@ -170,3 +170,23 @@ fn the_listings_have_pages() {
     let bad = daemon.send("GET", "/api/v1/incidents?state=nonsense", &[], b"");
     assert_eq!(bad.status, 400, "{}", bad.body);
 }
+
+#[test]
+fn a_reload_that_somebody_asks_for_is_told_under_his_name() {
+    let folder = TempDir::new().unwrap();
+    let daemon = guarded(&folder);
+    let mut tries = 0;
+    crate::support::eventually("it is told", crate::support::SOON, || {
+        tries += 1;
+        // The files are watched, too; who asks at once is mostly before that.
+        daemon.write_rules(&format!("{BY_SERVICE}# {tries}\n"));
+        assert_eq!(daemon.post("/-/reload", &json!({})).status, 200);
+        let entries = daemon.items("/api/v1/audit?action=rules_loaded");
+        entries.iter().any(|it| it["by"] == "admin").then_some(())
+    });
+    let first = daemon.all_items("/api/v1/audit").pop().unwrap();
+    assert_eq!(
+        (first["by"].as_str(), first["action"].as_str()),
+        (Some("watchkeeper"), Some("rules_loaded"))
+    );
+}

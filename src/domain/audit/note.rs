@@ -63,10 +63,8 @@ impl State {
             Event::CommandGiven { by, command } => {
                 Some(of_command(now, by, command, self.turn.reply.as_ref()?))
             }
-            Event::RulesLoaded(rules) => {
-                let entry = AuditEntry::new(now, "rules_loaded", OURSELVES);
-                Some(entry.with("revision", &rules.revision))
-            }
+            Event::RulesLoaded(rules) => Some(of_rules(now, OURSELVES, &rules.revision)),
+            Event::RulesReloaded { by, rules } => Some(of_rules(now, by, &rules.revision)),
             Event::EffectFinished { key, outcome } => {
                 let entry = of_run(now, self.changed_by(key)?, "step_ended");
                 let mut entry = entry.with("attempt", &key.0).with("detail", &outcome.detail);
@@ -136,6 +134,10 @@ fn of_run(now: Timestamp, execution: &Execution, action: &str) -> AuditEntry {
     let by = format!("runbook {}", execution.runbook.rule.name);
     let entry = AuditEntry::new(now, action, &by);
     AuditEntry { subject: execution.id.to_string(), ..entry }
+}
+
+fn of_rules(now: Timestamp, by: &str, revision: &str) -> AuditEntry {
+    AuditEntry::new(now, "rules_loaded", by).with("revision", revision)
 }
 
 fn of_command(now: Timestamp, by: &str, command: &Command, reply: &Reply) -> AuditEntry {
