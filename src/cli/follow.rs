@@ -6,26 +6,74 @@ use super::output::{self, field, plain};
 use super::runbook::{goes_on, progress};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// A longer line of the stream is none of ours, in bytes.
 const LINE_BYTES_MAX: usize = 8 << 20;
 
-/// Prints a run until it is over or waits for a person to look; gives it as it is then.
+/// How often in a row a stream may break that told nothing new, before it is given up.
+const BREAKS_MAX: u32 = 8;
+/// The pause after the first break; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Prints a run until it is over or waits for a person to look; gives it as it is then. When the
+/// stream breaks it is asked for again, and what was shown is not shown twice.
 pub(super) async fn follow(client: &Client, id: &str, prints: bool) -> Result<Value> {
+    follow_with(client, id, prints, FIRST_PAUSE).await
+}
+
+async fn follow_with(
+    client: &Client,
+    id: &str,
+    prints: bool,
+    first_pause: Duration,
+) -> Result<Value> {
     let mut screen = Screen { prints, ..Screen::default() };
+    let mut breaks = 0;
+    loop {
+        let before = screen.events;
+        let failure = match attend(client, id, &mut screen).await {
+            Ok(Some(execution)) => return Ok(execution),
+            Ok(None) => Failure::BadReply("it stopped telling before the run was over".to_owned()),
+            Err(failure) if screen.events > 0 && failure.exit_code() == 3 => failure,
+            Err(failure) => return Err(failure),
+        };
+        breaks = if screen.events > before { 1 } else { breaks + 1 };
+        if breaks > BREAKS_MAX {
+            return Err(failure);
+        }
+        let pause = (first_pause * 2_u32.pow(breaks - 1)).min(PAUSE_MAX);
+        tokio::time::sleep(pause + jitter(pause)).await;
+    }
+}
+
+/// Up to a quarter of a pause, so that those who wait do not all come at once.
+fn jitter(pause: Duration) -> Duration {
+    let random = std::hash::RandomState::new().hash_one(0) % 1000;
+    pause / 4 * u32::try_from(random).unwrap_or_default() / 1000
+}
+
+/// Shows what a stream tells, from its beginning; `None` when it breaks off.
+async fn attend(client: &Client, id: &str, screen: &mut Screen) -> Result<Option<Value>> {
     let mut reply = client.stream(&["executions", id, "stream"]).await?;
+    // What the programs of another life of the daemon print was not shown.
+    let status = client.get(&["status"], &[]).await.unwrap_or_default();
+    screen.begin(&field(&status, "started_at"))?;
     let mut lines = Lines::default();
     while let Some(chunk) = reply.chunk().await.map_err(|error| client.unreachable(&error))? {
         for (event, data) in lines.take(&chunk)? {
             let value = serde_json::from_str(&data)
                 .map_err(|error| Failure::BadReply(format!("an event is no JSON: {error}")))?;
             if let ControlFlow::Break(execution) = screen.show(&event, value)? {
-                return Ok(execution);
+                return Ok(Some(execution));
             }
         }
     }
-    Err(Failure::BadReply("it stopped telling before the run was over".to_owned()))
+    Ok(None)
 }
 
 /// Server-sent events, as they come in pieces.
@@ -64,6 +112,14 @@ impl Lines {
 #[derive(Default)]
 struct Screen {
     prints: bool,
+    /// How many events there were.
+    events: u64,
+    /// Which life of the daemon tells it.
+    life: String,
+    /// Up to where the output was told on this stream, by effect, in bytes.
+    told_to: BTreeMap<String, u64>,
+    /// Up to where it was shown.
+    shown_to: BTreeMap<String, u64>,
     /// Where the steps were.
     told: BTreeSet<String>,
     /// The steps whose programs were seen printing.
@@ -73,15 +129,33 @@ struct Screen {
 }
 
 impl Screen {
+    /// A stream begins, and tells all from the beginning.
+    fn begin(&mut self, life: &str) -> Result<()> {
+        self.told_to.clear();
+        if self.life != life {
+            life.clone_into(&mut self.life);
+            self.shown_to.clear();
+            self.end_lines()?;
+        }
+        Ok(())
+    }
+
+    /// Prints the beginnings of lines that do not go on.
+    fn end_lines(&mut self) -> Result<()> {
+        for (_, line) in std::mem::take(&mut self.open_lines) {
+            self.print(&format!("  | {line}"))?;
+        }
+        Ok(())
+    }
+
     fn show(&mut self, event: &str, mut value: Value) -> Result<ControlFlow<Value>> {
+        self.events += 1;
         match event {
             "output" => self.show_output(&value)?,
             "execution" => {
                 let is_over = !goes_on(&field(&value, "state"));
                 if is_over {
-                    for (_, line) in std::mem::take(&mut self.open_lines) {
-                        self.print(&format!("  | {line}"))?;
-                    }
+                    self.end_lines()?;
                 }
                 let whole = is_over.then(|| value.clone());
                 self.leave_out_what_was_seen(&mut value);
@@ -104,11 +178,12 @@ impl Screen {
         let effect = text("effect");
         self.seen.insert(step_of(effect).to_owned());
         let left_out = value.get("left_out").and_then(Value::as_u64).unwrap_or(0);
+        let (left_out, text) = self.not_shown(effect, left_out, text("text"));
         if left_out > 0 {
             self.print(&format!("  | [{left_out} bytes were left out here]"))?;
         }
         let mut all = self.open_lines.remove(effect).unwrap_or_default();
-        all.push_str(text("text"));
+        all.push_str(text);
         let (whole, open) = all.rsplit_once('\n').map_or(("", all.as_str()), |it| it);
         if all.contains('\n') {
             for line in whole.split('\n') {
@@ -119,6 +194,18 @@ impl Screen {
             self.open_lines.insert(effect.to_owned(), plain(open));
         }
         Ok(())
+    }
+
+    /// What of a further text was not shown yet, and how many bytes before it never will be.
+    fn not_shown<'a>(&mut self, effect: &str, left_out: u64, text: &'a str) -> (u64, &'a str) {
+        let told_to = self.told_to.entry(effect.to_owned()).or_default();
+        let from = told_to.saturating_add(left_out);
+        *told_to = from.saturating_add(text.len() as u64);
+        let shown_to = self.shown_to.entry(effect.to_owned()).or_default();
+        let known = usize::try_from(shown_to.saturating_sub(from)).unwrap_or(usize::MAX);
+        let missing = from.saturating_sub(*shown_to);
+        *shown_to = (*told_to).max(*shown_to);
+        (missing, text.get(known..).unwrap_or_default())
     }
 
     /// What a program was seen printing is not printed again with its step.
@@ -171,6 +258,50 @@ mod tests {
             [("EXE-9/a/1", "a"), ("EXE-9/undo/a/2", "undo/a"), ("EXE-9/a.12/1", "a")]
         {
             assert_eq!(step_of(effect), step);
+        }
+    }
+
+    #[test]
+    fn what_is_told_again_is_not_shown_again() {
+        let mut screen = Screen::default();
+        screen.begin("one").unwrap();
+        assert_eq!(screen.not_shown("a", 0, "abc"), (0, "abc"));
+        assert_eq!(screen.not_shown("a", 2, "fg"), (2, "fg"));
+        screen.begin("one").unwrap();
+        for (left_out, text, expected) in
+            [(1, "bcd", (0, "")), (0, "efgh", (0, "h")), (0, "i", (0, "i")), (7, "q", (7, "q"))]
+        {
+            assert_eq!(screen.not_shown("a", left_out, text), expected);
+        }
+        assert_eq!(screen.not_shown("b", 0, "x"), (0, "x"));
+        screen.begin("two").unwrap();
+        assert_eq!(screen.not_shown("a", 0, "abc"), (0, "abc"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_is_asked_for_again_a_few_times() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let execution = |state: &str| serde_json::json!({"id": "EXE-9", "state": state});
+        let begun = format!("event: execution\ndata: {}\n\n", execution("running"));
+        let over = format!("event: execution\ndata: {}\n\n", execution("succeeded"));
+        for (told, ends, asked) in [
+            // It says something each time, and ends with the fifth.
+            ([begun.clone(), begun.clone() + &over], true, 5),
+            // It says nothing any more.
+            ([String::new(), over], false, 1 + BREAKS_MAX),
+        ] {
+            let times = Arc::new(AtomicU32::new(0));
+            let count = Arc::clone(&times);
+            let answer = move || async move {
+                let [before, last] = told;
+                if count.fetch_add(1, Ordering::SeqCst) == 4 && ends { last } else { before }
+            };
+            let router = axum::Router::new()
+                .route("/api/v1/executions/EXE-9/stream", axum::routing::get(answer));
+            let client = super::super::client::tests::serve(router).await;
+            let result = follow_with(&client, "EXE-9", false, Duration::from_millis(1)).await;
+            assert_eq!((result.is_ok(), times.load(Ordering::SeqCst)), (ends, asked));
         }
     }
 }

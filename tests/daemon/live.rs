@@ -78,3 +78,38 @@ fn who_comes_late_sees_what_was_printed() {
     assert!(stream.contains("| key=***\n") && stream.contains("| done"), "{stream}");
     assert!(!stream.contains("hunter2"), "{stream}");
 }
+
+#[test]
+fn who_follows_goes_on_when_the_daemon_starts_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    let mut daemon = Daemon::start(&format!(
+        "
+runbooks:
+  - name: slow
+    steps:
+      - id: talk
+        idempotency: idempotent
+        command: {{argv: [sh, -c, 'echo begun; while [ ! -e \"$0\" ]; do sleep 0.05; done; echo ended', '{}']}}
+",
+        gate.display()
+    ));
+    assert_eq!(daemon.cli(&["runbook", "run", "slow"]).code, 0);
+    let mut command = Command::new(PROGRAM);
+    command.args(["runbook", "logs", "-f", "EXE-1"]);
+    command.env("WATCHKEEPER_URL", format!("http://{}", daemon.address));
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.by_ref().any(|it| it == "  | begun"));
+    daemon.kill_9();
+    daemon.restart();
+    // The step is done again, and so it is seen again.
+    assert!(lines.by_ref().any(|it| it == "  | begun"));
+    fs::write(&gate, "").unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(
+        (rest[0].as_str(), rest[rest.len() - 1].as_str()),
+        ("  | ended", "EXE-1  succeeded")
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
