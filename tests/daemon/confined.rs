@@ -1,9 +1,10 @@
 //! Programs that are bound to paths reach nothing else, whoever their user is.
 
-use crate::support::{Daemon, SOON, eventually};
+use crate::support::{Daemon, PROGRAM, SOON, eventually, source};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 const SCRIPT: &str = "cat \"$1/open\"; echo in > \"$1/kept\" && echo wrote; \
     cat \"$2/secret\" && echo LEAKED; echo out > \"$2/spoilt\" && echo SPOILT; \
@@ -68,5 +69,56 @@ fn a_program_reads_and_writes_where_its_step_says_and_nowhere_else() {
         let output = step["output_tail"].as_str().unwrap();
         assert!(output.contains("cannot reach `/there/is/no"), "{name}: {output}");
         assert!(!output.contains("opened"), "{name}: {output}");
+    }
+}
+
+/// Starts a program that may write nothing, as the daemon does, on a kernel with Landlock or as on
+/// one without. Returns its exit code and what was printed.
+fn launch(has_landlock: bool, more: &[&str], file: &Path) -> (i32, String) {
+    let script = source().join("tests/clients/without_landlock.py");
+    let mut command = Command::new(if has_landlock { PROGRAM } else { "python3" });
+    if !has_landlock {
+        command.arg(script).arg(PROGRAM);
+    }
+    command.args(["launch", "--processes=64", "--files=64", "--confined"]).args(more);
+    command.args(["--", "sh", "-c", "echo ran; echo x > \"$0\""]).arg(file);
+    // Its standard input is its lifeline.
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lifeline = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(lifeline);
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&printed).into_owned())
+}
+
+#[test]
+fn without_landlock_a_program_starts_only_if_its_step_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    let best_effort = &["--best-effort"][..];
+    for (has_landlock, more, code, part, is_written) in [
+        (true, &[][..], 2, "ran\n", false),
+        (true, best_effort, 2, "ran\n", false),
+        (false, &[], 126, "this kernel cannot confine a program to `paths`", false),
+        (
+            false,
+            best_effort,
+            0,
+            "this kernel has no Landlock: the program runs without `paths`",
+            true,
+        ),
+    ] {
+        let (found, printed) = launch(has_landlock, more, &file);
+        assert!(
+            found == code && printed.contains(part),
+            "{has_landlock} {more:?}: {found} {printed}"
+        );
+        assert_eq!(printed.contains("ran\n"), code != 126, "{printed}");
+        assert_eq!(file.exists(), is_written, "{has_landlock} {more:?}: {printed}");
     }
 }
