@@ -77,6 +77,7 @@ pub(super) fn alert() -> Alert {
         },
         unrest: None,
         page: 1,
+        due_at: None,
     }
 }
 

@@ -101,6 +101,9 @@ pub struct Alert {
     pub unrest: Option<Box<Unrest>>,
     /// The page of the store that it is written on, see [`super::State::pages`].
     pub page: u32,
+    /// When it wants to be looked at again; worked out anew after a start.
+    #[serde(skip)]
+    pub(crate) due_at: Option<Timestamp>,
 }
 
 impl Alert {
@@ -166,12 +169,12 @@ impl State {
         }
         match (was_firing, firing) {
             (Some(true), true) | (Some(false), false) => {
-                self.touch_alert(now, fingerprint);
+                self.touch_alert(fingerprint);
                 Disposition::Refreshed
             }
             (Some(true), false) => self.end_alert(now, fingerprint, AlertState::Resolved, &word),
             (None, false) => {
-                self.touch_alert(now, fingerprint);
+                self.touch_alert(fingerprint);
                 Disposition::Resolved
             }
             (None, true) => {
@@ -187,7 +190,7 @@ impl State {
                 let resumed = self.resume(now, fingerprint);
                 let disposition = resumed.unwrap_or_else(|| self.decide(now, fingerprint));
                 self.count_change(now, fingerprint);
-                self.touch_alert(now, fingerprint);
+                self.touch_alert(fingerprint);
                 self.account_beginning(now, fingerprint, disposition);
                 disposition
             }
@@ -287,6 +290,7 @@ impl State {
             },
             unrest: None,
             page,
+            due_at: None,
         };
         self.alerts.insert(fingerprint, Box::new(alert));
     }
@@ -323,7 +327,7 @@ impl State {
         if !self.hold_open(now, fingerprint) {
             self.end_hold(now, fingerprint);
         }
-        self.touch_alert(now, fingerprint);
+        self.touch_alert(fingerprint);
         match state {
             AlertState::Expired => Disposition::Expired,
             AlertState::Firing | AlertState::Resolved => Disposition::Resolved,
@@ -339,7 +343,7 @@ impl State {
             if is_forgotten {
                 self.forget_alert(fingerprint);
             } else {
-                self.touch_alert(now, fingerprint);
+                self.touch_alert(fingerprint);
             }
             return;
         }
@@ -353,7 +357,7 @@ impl State {
         if alert.reports.iter().any(|it| it.firing) {
             // A rule may have waited long enough for another alert to inhibit this one.
             self.look_again(now, [fingerprint]);
-            self.touch_alert(now, fingerprint);
+            self.touch_alert(fingerprint);
             return;
         }
         let starts_at = alert.starts_at;
@@ -364,7 +368,8 @@ impl State {
 
     /// Moves an alert out of the state; views find it in the store.
     pub(super) fn forget_alert(&mut self, fingerprint: Fingerprint) {
-        let Some(alert) = self.alerts.remove(&fingerprint) else { return };
+        let Some(mut alert) = self.alerts.remove(&fingerprint) else { return };
+        self.end_timer(&mut alert);
         self.changes.pages.insert(alert.page);
         if let Some(page) = self.pages.get_mut(&alert.page) {
             page.remove(&fingerprint);

@@ -186,7 +186,7 @@ impl State {
         }
         self.begin_maintenance(now, fingerprint);
         self.look_again(now, [fingerprint]);
-        self.touch_alert(now, fingerprint);
+        self.touch_alert(fingerprint);
         Some(disposition)
     }
 

@@ -54,7 +54,7 @@ impl State {
         let holds = self.holds_on(now, fingerprint, true);
         self.count_silenced(&holds.silenced_by);
         let disposition = self.go_on(now, fingerprint, holds);
-        self.touch_alert(now, fingerprint);
+        self.touch_alert(fingerprint);
         disposition
     }
 
@@ -127,7 +127,7 @@ impl State {
             decision.held = holds.held;
             alert.updated_at = now;
             self.count_silenced(&new);
-            self.touch_alert(now, fingerprint);
+            self.touch_alert(fingerprint);
             if is_free {
                 self.let_go(now, fingerprint, &last);
             }
@@ -143,7 +143,7 @@ impl State {
         let Some(incident) = known else {
             let holds = self.holds_on(now, fingerprint, false);
             let disposition = self.go_on(now, fingerprint, holds);
-            self.touch_alert(now, fingerprint);
+            self.touch_alert(fingerprint);
             self.turn.counts.push(Count::Alert(disposition));
             self.account_release(now, fingerprint, disposition);
             if let Some(incident) = self.alerts.get(&fingerprint).and_then(|it| it.incident) {

@@ -1,6 +1,6 @@
 //! When each object wants to be looked at again: the one list of times that the engine sleeps by.
 
-use super::alert::AlertState;
+use super::alert::{Alert, AlertState};
 use super::change::ChangeId;
 use super::execution::{Execution, ExecutionId, ExecutionState};
 use super::freeze::FreezeId;
@@ -36,12 +36,15 @@ pub(super) enum TimerKey {
 pub(super) struct Timers {
     due: BTreeSet<(Timestamp, TimerKey)>,
     by_key: BTreeMap<TimerKey, Timestamp>,
+    /// Those of alerts, which are most of all; each alert knows its own ([`Alert::due_at`]).
+    alerts: BTreeSet<(Timestamp, Fingerprint)>,
 }
 
 impl Timers {
     /// The earliest time.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _)| *at)
+        let of_alerts = self.alerts.first().map(|(at, _)| *at);
+        self.due.first().map(|(at, _)| *at).into_iter().chain(of_alerts).min()
     }
 
     /// Sets or removes an object's time.
@@ -59,9 +62,28 @@ impl Timers {
         }
     }
 
-    /// Takes out everything that is due.
+    /// Sets or removes an alert's time.
+    fn set_alert(&mut self, alert: &mut Alert, at: Option<Timestamp>) {
+        if alert.due_at == at {
+            return;
+        }
+        if let Some(old) = alert.due_at {
+            self.alerts.remove(&(old, alert.fingerprint));
+        }
+        alert.due_at = at;
+        self.alerts.extend(at.map(|it| (it, alert.fingerprint)));
+    }
+
+    /// Takes out everything that is due; of an alert only the caller can take away its own time.
     fn take_due(&mut self, now: Timestamp) -> BTreeSet<TimerKey> {
         let mut taken = BTreeSet::new();
+        while let Some((at, fingerprint)) = self.alerts.first().copied() {
+            if at > now {
+                break;
+            }
+            self.alerts.pop_first();
+            taken.insert(TimerKey::Alert(fingerprint));
+        }
         while let Some((at, key)) = self.due.first().cloned() {
             if at > now {
                 break;
@@ -78,6 +100,13 @@ impl State {
     /// Looks at every object whose time has come.
     pub(super) fn wake(&mut self, now: Timestamp) {
         let due = self.timers.take_due(now);
+        for key in &due {
+            if let TimerKey::Alert(fingerprint) = key
+                && let Some(alert) = self.alerts.get_mut(fingerprint)
+            {
+                alert.due_at = None;
+            }
+        }
         self.silences_due(now, &due);
         self.maintenance_due(now, &due);
         for key in due {
@@ -99,11 +128,21 @@ impl State {
     }
 
     /// Notes that an alert changed: its page is written, its time is set anew.
-    pub(super) fn touch_alert(&mut self, now: Timestamp, fingerprint: Fingerprint) {
-        if let Some(alert) = self.alerts.get(&fingerprint) {
-            self.changes.pages.insert(alert.page);
+    pub(super) fn touch_alert(&mut self, fingerprint: Fingerprint) {
+        let Some(alert) = self.alerts.get(&fingerprint) else { return };
+        self.changes.pages.insert(alert.page);
+        self.set_alert_timer(fingerprint);
+    }
+
+    fn set_alert_timer(&mut self, fingerprint: Fingerprint) {
+        let Some(alert) = self.alerts.get(&fingerprint) else { return };
+        let at = self.alert_at(alert);
+        // Most changes to an object leave its time as it is.
+        if alert.due_at != at
+            && let Some(alert) = self.alerts.get_mut(&fingerprint)
+        {
+            self.timers.set_alert(alert, at);
         }
-        self.set_timer(now, TimerKey::Alert(fingerprint));
     }
 
     /// Notes that an object changed: it is written, its time is set anew.
@@ -136,8 +175,13 @@ impl State {
 
     /// Sets every time anew, after loading or when a hold begins.
     pub(super) fn rebuild_timers(&mut self, now: Timestamp) {
-        let keys = (self.alerts.keys().map(|it| TimerKey::Alert(*it)))
-            .chain(self.incidents.keys().map(|it| TimerKey::Incident(*it)))
+        let wanted: Vec<_> = self.alerts.values().map(|it| self.alert_at(it)).collect();
+        let mut of_alerts = Vec::with_capacity(wanted.len());
+        for (alert, at) in self.alerts.values_mut().zip(wanted) {
+            alert.due_at = at;
+            of_alerts.extend(at.map(|it| (it, alert.fingerprint)));
+        }
+        let keys = (self.incidents.keys().map(|it| TimerKey::Incident(*it)))
             .chain(self.executions.keys().map(|it| TimerKey::Execution(*it)))
             .chain(self.notifications.keys().map(|it| TimerKey::Notification(*it)))
             .chain(self.change_log.open.keys().map(|it| TimerKey::Change(*it)))
@@ -150,7 +194,7 @@ impl State {
         let by_key: BTreeMap<TimerKey, Timestamp> =
             keys.filter_map(|key| Some((key.clone(), self.wanted_at(now, &key)?))).collect();
         let due = by_key.iter().map(|(key, at)| (*at, key.clone())).collect();
-        self.timers = Timers { due, by_key };
+        self.timers = Timers { due, by_key, alerts: of_alerts.into_iter().collect() };
     }
 
     /// Sets the times of what only rules declare anew, when these change.
@@ -174,8 +218,16 @@ impl State {
     }
 
     pub(super) fn set_timer(&mut self, now: Timestamp, key: TimerKey) {
+        if let TimerKey::Alert(fingerprint) = key {
+            return self.set_alert_timer(fingerprint);
+        }
         let at = self.wanted_at(now, &key);
         self.timers.set(key, at);
+    }
+
+    /// Takes away the time of an alert that leaves the state.
+    pub(super) fn end_timer(&mut self, alert: &mut Alert) {
+        self.timers.set_alert(alert, None);
     }
 
     fn wanted_at(&self, now: Timestamp, key: &TimerKey) -> Option<Timestamp> {
@@ -202,7 +254,10 @@ impl State {
     }
 
     pub(super) fn alert_wants(&self, fingerprint: Fingerprint) -> Option<Timestamp> {
-        let alert = self.alerts.get(&fingerprint)?;
+        self.alert_at(self.alerts.get(&fingerprint)?)
+    }
+
+    fn alert_at(&self, alert: &Alert) -> Option<Timestamp> {
         let own = match alert.state {
             // Each word that runs out counts, because the alert is over when the last has.
             AlertState::Firing => {

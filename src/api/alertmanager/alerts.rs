@@ -290,6 +290,7 @@ pub(super) mod tests {
             },
             unrest: None,
             page: 0,
+            due_at: None,
         }
     }
 

@@ -239,7 +239,7 @@ impl State {
                 alert.updated_at = now;
                 firing += u64::from(alert.counts_as_firing());
             }
-            self.touch_alert(now, *fingerprint);
+            self.touch_alert(*fingerprint);
         }
         self.members.entry(into).or_default().extend(alerts);
         let services: Vec<String> = (alerts.iter().filter_map(|it| self.alerts.get(it)))
