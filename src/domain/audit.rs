@@ -39,7 +39,11 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|it| write!(f, "{it:02x}"))
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        let halves = self.0.iter().flat_map(|it| [it >> 4, it & 0xf]);
+        let digits = halves.filter_map(|it| DIGITS.get(usize::from(it)));
+        f.write_str(&digits.collect::<String>())
     }
 }
 
@@ -48,15 +52,19 @@ impl FromStr for Hash {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("expected 64 hexadecimal digits in small letters, not `{text}`");
-        let digits = text.as_bytes();
-        let is_good = |it: &u8| matches!(it, b'0'..=b'9' | b'a'..=b'f');
-        if digits.len() != 64 || !digits.iter().all(is_good) {
+        let digit = |it: &u8| match it {
+            b'0'..=b'9' => Some(it - b'0'),
+            b'a'..=b'f' => Some(it - b'a' + 10),
+            _ => None,
+        };
+        if text.len() != 64 {
             return Err(bad());
         }
         let mut hash = Self::default();
-        for (ours, pair) in hash.0.iter_mut().zip(digits.chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-            *ours = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+        for (ours, pair) in hash.0.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let [high, low] = pair else { return Err(bad()) };
+            let (high, low) = digit(high).zip(digit(low)).ok_or_else(bad)?;
+            *ours = high << 4 | low;
         }
         Ok(hash)
     }

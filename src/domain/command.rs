@@ -145,7 +145,10 @@ impl State {
             self.unbound = super::item::UnboundAlerts::default();
         }
         let before = std::mem::replace(&mut self.rules, rules);
-        self.changes.objects.insert(ObjectKey::Rules);
+        // A start loads most often what is there already.
+        if before != self.rules {
+            self.changes.objects.insert(ObjectKey::Rules);
+        }
         if holds_differ {
             self.rebuild_inhibitions();
             self.forget_maintenance();
