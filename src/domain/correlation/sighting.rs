@@ -102,21 +102,20 @@ impl Sightings {
             Some(row) => row,
             None => self.by_place.entry(place.clone()).or_default(),
         };
-        let mut merged = seen;
-        // Most come to the incident that was seen there last.
-        let known = row.iter().rposition(|it| it.incident == seen.incident);
-        if let Some(known) = known.map(|it| row.remove(it)) {
-            (merged.at, merged.alert) = (known.at, known.alert).max((seen.at, seen.alert));
-            merged.is_primary |= known.is_primary;
-        }
-        let at = row.partition_point(|it| (it.at, it.incident) < (merged.at, merged.incident));
-        row.insert(at, merged);
+        let is_new = match row.last_mut() {
+            // Most come to the incident that was seen there last, and later.
+            Some(last) if last.incident == seen.incident && last.word() <= seen.word() => {
+                *last = Sighting { is_primary: last.is_primary || seen.is_primary, ..seen };
+                false
+            }
+            _ => put_in(row, seen),
+        };
         if *place == Place::Anywhere {
             let newest = row.last().map_or(seen.at, |it| it.at);
             let old = row.partition_point(|it| seconds_between(it.at, newest) > MOMENTS_SECONDS);
             row.drain(..old);
         }
-        known.is_none()
+        is_new
     }
 
     /// Adds what an alert tells of a place.
@@ -143,6 +142,26 @@ impl Sightings {
             }
         }
     }
+}
+
+impl Sighting {
+    /// What of it is the latest word.
+    fn word(&self) -> (Timestamp, Fingerprint) {
+        (self.at, self.alert)
+    }
+}
+
+/// Puts what was seen where it belongs in a row. Tells whether the incident is new there.
+fn put_in(row: &mut Vec<Sighting>, seen: Sighting) -> bool {
+    let mut merged = seen;
+    let known = row.iter().rposition(|it| it.incident == seen.incident);
+    if let Some(known) = known.map(|it| row.remove(it)) {
+        (merged.at, merged.alert) = known.word().max(seen.word());
+        merged.is_primary |= known.is_primary;
+    }
+    let at = row.partition_point(|it| (it.at, it.incident) < (merged.at, merged.incident));
+    row.insert(at, merged);
+    known.is_none()
 }
 
 impl State {

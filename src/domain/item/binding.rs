@@ -105,10 +105,9 @@ impl<'l> Bindings<'l> {
         let (mut service, mut host) = (None, None);
         let better = |known: Option<(u8, &str)>, rank| known.is_none_or(|it| rank < it.0);
         for (label, value) in labels.iter() {
-            let named = subject(value);
             match meaning_of(label) {
                 Meaning::Service(rank) => {
-                    let name = without_port(named);
+                    let name = without_port(subject(value));
                     let name = if name.contains(".svc") { without_domain(name) } else { name };
                     let rank = if is_watcher(name) { WATCHER } else { rank };
                     if better(service, rank) {
@@ -116,10 +115,10 @@ impl<'l> Bindings<'l> {
                     }
                 }
                 Meaning::Pod(rank) if better(service, rank) => {
-                    service = Some((rank, without_replica(named)));
+                    service = Some((rank, without_replica(subject(value))));
                 }
                 Meaning::Host(rank) if better(host, rank) => {
-                    host = Some((rank, without_domain(without_port(named))));
+                    host = Some((rank, without_domain(without_port(subject(value)))));
                 }
                 Meaning::Pod(_)
                 | Meaning::Host(_)

@@ -137,9 +137,9 @@ pub(super) fn clarity(name: &str) -> Clarity {
 
 /// Whether a name is that of something that only watches others.
 pub(super) fn is_watcher(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let last = lower.rsplit(['-', '_', '.']).next();
-    last == Some("exporter") || WATCHERS.contains(&lower.as_str())
+    let last = name.rsplit(['-', '_', '.']).next();
+    last.is_some_and(|it| it.eq_ignore_ascii_case("exporter"))
+        || WATCHERS.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
 /// The part of a value that names something: the host of an address, the name behind a namespace.
