@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::input::{ByBody, Input, Params, ReasonBody, page_limit, parse_id, parse_words};
 use super::listing::{self, Page};
 use super::routes::{Answer, Operation};
+use crate::domain::State as Domain;
 use crate::domain::event::Command;
 use crate::domain::incident::{Incident, IncidentId, IncidentState, Priority, TimelineEntry};
 use crate::domain::label::Fingerprint;
@@ -159,18 +160,19 @@ async fn list(
     let page: Page<Incident> =
         listing::walk(&context, Kind::Incident, cursor, limit, |it| wanted.wants(it)).await?;
     let ids: Vec<IncidentId> = page.items.iter().map(|it| it.id).collect();
-    let open: Vec<Option<BTreeSet<Fingerprint>>> = context
-        .handle
-        .read(|state| ids.iter().map(|it| state.members.get(it).cloned()).collect())
-        .await?;
+    let known = |state: &Domain, id| (state.members.get(&id).cloned(), new_kinds(state, id));
+    let open: Vec<_> =
+        context.handle.read(|state| ids.iter().map(|it| known(state, *it)).collect()).await?;
     let now = Timestamp::now();
     let mut items = Vec::with_capacity(page.items.len());
-    for (incident, members) in page.items.iter().zip(open) {
+    for (incident, (members, new_kinds)) in page.items.iter().zip(open) {
         let members = match members {
             Some(members) => members,
             None => members_told(&timeline(&context, incident.id).await?),
         };
-        items.push(view(incident, members, None, now));
+        let mut shown = view(incident, members, None, now);
+        shown.new_kinds = new_kinds;
+        items.push(shown);
     }
     Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }
@@ -195,8 +197,10 @@ pub(super) async fn load(context: &Context, id: IncidentId) -> Result<Incident, 
 async fn whole(context: &Context, id: IncidentId) -> Result<Json<IncidentView>, ApiError> {
     let incident = load(context, id).await?;
     let timeline = timeline(context, id).await?;
-    let open = context.handle.read(|state| state.members.get(&id).cloned()).await?;
+    let look = |state: &Domain| (state.members.get(&id).cloned(), new_kinds(state, id));
+    let (open, new_kinds) = context.handle.read(look).await?;
     let mut shown = body(&incident, open, timeline, Timestamp::now());
+    shown.new_kinds = new_kinds;
     (shown.similar, shown.articles) = knowledge::help(context, &incident).await;
     Ok(Json(shown))
 }
@@ -210,6 +214,13 @@ pub(super) fn body(
 ) -> IncidentView {
     let members = open.unwrap_or_else(|| members_told(&timeline));
     view(incident, members, Some(timeline), now)
+}
+
+/// The kinds of alert in an open incident that were never seen before.
+fn new_kinds(state: &Domain, id: IncidentId) -> BTreeSet<String> {
+    let members = state.members.get(&id).into_iter().flatten();
+    let new = members.filter_map(|it| state.alerts.get(it)).filter(|it| it.is_new);
+    new.filter_map(|it| it.labels.get("alertname")).map(str::to_owned).collect()
 }
 
 /// The alerts of an incident, open or closed.

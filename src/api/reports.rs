@@ -123,6 +123,7 @@ struct RuleView {
     pages_heard: u64,
     pages_sent: u64,
     pages_would_send: u64,
+    new: u64,
     behind: Option<Behind>,
     advice: Vec<AdviceView>,
 }
@@ -299,6 +300,7 @@ fn rule((rule, it): (Arc<str>, RuleAccount)) -> RuleView {
         pages_heard: it.heard,
         pages_sent: it.sent,
         pages_would_send: it.would_send,
+        new: it.new,
     }
 }
 

@@ -146,6 +146,7 @@ const RULES: [&str; 12] = [
     "RULE",
 ];
 const ADVICE: [&str; 3] = ["RULE", "CHANGE", "WHY"];
+const NEW: [&str; 3] = ["NEW", "FIRED", "RULE"];
 const ALERTS: [&str; 2] = ["FIRED", "ALERT"];
 const PROBLEMS: [&str; 4] = ["ID", "STATE", "INCIDENTS", "TITLE"];
 
@@ -179,6 +180,8 @@ fn sections(report: &Value, limit: usize) -> Vec<Section> {
         entries(rule, "advice").iter().map(of).collect::<Vec<_>>()
     });
     let advice = advice.take(limit).collect();
+    let new = entries(report, "rules").iter().filter(|it| number(it, "new") > 0);
+    let new = new.map(|it| vec![field(it, "new"), field(it, "fired"), field(it, "rule")]).collect();
     let alerts = entries(report, "alerts").iter().map(|it| {
         let labels = it.get("labels").filter(|it| !it.is_null());
         let name = labels.map_or_else(|| field(it, "rule"), output::text);
@@ -191,6 +194,7 @@ fn sections(report: &Value, limit: usize) -> Vec<Section> {
         section("What we told, or would have told", &TOLD, told),
         section("The noisiest rules", &RULES, rules),
         section("What to change", &ADVICE, advice),
+        section("Kinds of alert that were never seen before", &NEW, new),
         section("Alerts that fire again and again", &ALERTS, alerts),
         section("Problems that were seen", &PROBLEMS, problems),
     ];
@@ -347,7 +351,7 @@ fn escape_html(text: &str) -> String {
 
 /// All rules with the names that the API gives their fields (RFC 4180).
 fn csv(report: &Value) -> String {
-    const FIELDS: [&str; 15] = [
+    const FIELDS: [&str; 16] = [
         "rule",
         "fired",
         "silenced",
@@ -363,6 +367,7 @@ fn csv(report: &Value) -> String {
         "pages_heard",
         "pages_sent",
         "pages_would_send",
+        "new",
     ];
     let row = |it: &Value| {
         FIELDS.iter().map(|name| csv_field(&field(it, name))).collect::<Vec<_>>().join(",") + "\r\n"
@@ -391,7 +396,8 @@ mod tests {
         let rule = |name: &str| {
             json!({"rule": name, "fired": 12, "silenced": 1, "inhibited": 2, "in_maintenance": 0,
                 "flapping": 3, "opened": 4, "joined": 1, "reopened": 1, "acted_on": 1, "by_itself": 3,
-                "median_seconds": 304, "pages_heard": 9, "pages_sent": 0, "pages_would_send": 4})
+                "median_seconds": 304, "pages_heard": 9, "pages_sent": 0, "pages_would_send": 4,
+                "new": u64::from(name == "DiskFull")})
         };
         json!({
             "since": "2026-11-09T00:00:00Z", "until": "2026-11-23T00:00:00Z", "days": 14,
@@ -417,6 +423,7 @@ mod tests {
             "We would have sent 8 notifications.",
             "9      4     12     3          3         4       1       1         1         3          5m",
             "alertname=DiskFull, host=a",
+            "Kinds of alert that were never seen before\nNEW  FIRED  RULE\n1    12     DiskFull",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
@@ -438,7 +445,7 @@ mod tests {
         assert!(text.contains("<td>=cmd|&#39;&lt;b&gt;&#39;, &quot;x&quot;</td>"), "{text}");
         let text = csv(&report());
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[1], "DiskFull,12,1,2,0,3,4,1,1,1,3,304,9,0,4");
+        assert_eq!(lines[1], "DiskFull,12,1,2,0,3,4,1,1,1,3,304,9,0,4,1");
         assert!(lines[2].starts_with("\"'=cmd|'<b>', \"\"x\"\"\",12,"), "{text}");
     }
 

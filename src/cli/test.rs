@@ -8,6 +8,7 @@ mod deeds;
 mod incidents;
 mod input;
 mod problems;
+mod rates;
 mod readings;
 
 use super::check;
@@ -180,6 +181,12 @@ impl World {
     }
 
     fn go_to(&mut self, until: Timestamp) {
+        while let Some(at) = rates::next_look(&self.watch).filter(|it| *it <= until) {
+            self.watch.go_to(at, &mut self.seen);
+            if let Some(told) = rates::unusual(&self.watch) {
+                self.apply(&told);
+            }
+        }
         self.watch.go_to(until, &mut self.seen);
     }
 

@@ -113,6 +113,8 @@ pub struct RuleAccount {
     pub sent: u64,
     /// How many would have, had we not only observed.
     pub would_send: u64,
+    /// How many of its alerts were the first of a kind that was never seen before.
+    pub new: u64,
     /// How often its alerts joined an incident that an alert of another rule had begun, by that rule.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub behind: BTreeMap<String, u64>,
@@ -261,8 +263,11 @@ impl State {
         fingerprint: Fingerprint,
         disposition: Disposition,
     ) {
+        let first = self.alerts.get(&fingerprint).filter(|it| it.is_new && it.count == 1);
+        let new = u64::from(first.is_some());
         self.account(now, (fingerprint, disposition), |it| {
             it.fired += 1;
+            it.new += new;
             it.series.count(fingerprint);
         });
     }

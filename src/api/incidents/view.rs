@@ -35,6 +35,8 @@ pub(crate) struct IncidentView {
     firing_count: u64,
     reopen_count: u32,
     alerts: BTreeSet<Fingerprint>,
+    /// The kinds among them that were never seen before; they are known of open ones only.
+    pub(super) new_kinds: BTreeSet<String>,
     labels: Labels,
     annotations: Labels,
     root_causes: Vec<RootCause>,
@@ -107,6 +109,7 @@ pub(super) fn view(
         firing_count: incident.firing_count,
         reopen_count: incident.reopen_count,
         alerts,
+        new_kinds: BTreeSet::new(),
         labels: incident.labels.clone(),
         annotations: incident.annotations.clone(),
         root_causes: incident.root_causes.clone(),

@@ -234,6 +234,9 @@ function row(incident) {
         ? element("span", "", "runs ", ...incident.executions.map((id) => [link(id, "executions", id), " "]).flat())
         : null,
       link("why?", "explain", incident.id)),
+    incident.new_kinds.length
+      ? element("div", "under", "never seen before: " + incident.new_kinds.join(", "))
+      : null,
     help(incident));
   cell("State", "state " + incident.state, incident.state);
   cell("Open for", "", moment(incident.opened_at));

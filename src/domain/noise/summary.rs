@@ -70,6 +70,7 @@ impl RuleAccount {
         self.heard += other.heard;
         self.sent += other.sent;
         self.would_send += other.would_send;
+        self.new += other.new;
         self.lasted.add(&other.lasted);
         for (rule, count) in &other.behind {
             *self.behind.entry(rule.clone()).or_default() += count;

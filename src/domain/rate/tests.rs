@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::ObjectKey;
 use crate::domain::event::Event;
+use crate::domain::noise::Account;
 use crate::domain::restore::Stored;
 use crate::domain::rules::RuleSet;
 
@@ -81,6 +82,14 @@ fn what_is_new_is_marked_and_told_only_after_a_time_of_learning() {
             .filter_map(|it| it.labels.get("alertname"))
             .collect();
         assert_eq!(new, ["C 1"]);
+        let accounts = state.noise.keys().into_iter().filter_map(|it| state.noise.get(&it));
+        let new: Vec<String> = (accounts.into_iter())
+            .filter_map(|it| match it {
+                Account::Rule { name, account, .. } if account.new > 0 => Some(name.to_string()),
+                Account::Rule { .. } | Account::Day { .. } | Account::Groups(_) => None,
+            })
+            .collect();
+        assert_eq!(new, ["C 1"], "the account of noise tells of it");
         let text = "C #: never seen before, since 7 days".to_owned();
         let expected = if tell_new { vec![("C #".to_owned(), text)] } else { Vec::new() };
         assert_eq!(told(&state), expected);
