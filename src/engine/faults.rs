@@ -1,6 +1,5 @@
 //! The watch with a real store, when things break: bad records, full and failing stores, restarts.
 
-mod backlog;
 mod crowd;
 
 use super::stepped::{self, SteppedWatch, VirtualTime};

@@ -29,7 +29,7 @@ const WRITE_RECORDS_MAX: usize = 512;
 /// How many facts one write takes, roughly; alerts count one each.
 const WRITE_ALERTS_MAX: usize = 8192;
 /// With so many facts durable and not decided about, the next ones wait.
-const UNDECIDED_MAX: usize = 8192;
+const UNDECIDED_MAX: usize = 16_384;
 /// With so many facts durable the watch is woken at once, even if it looks soon by itself.
 const NEAR_FACTS_MAX: usize = 512;
 

@@ -323,12 +323,6 @@ impl Watch {
                 }
                 return;
             }
-            // What is not committed is decided again after a crash, before anything else. If it cannot
-            // be committed, the records that are left are read back with it.
-            let is_much = self.undurable.alerts >= COMMIT_ALERTS_MAX && self.trouble.is_none();
-            if is_much && !self.write_and_release(false) {
-                return;
-            }
         }
     }
 
