@@ -114,6 +114,7 @@ fn run(daemon: &Daemon, name: &str, parameters: &Value) -> String {
 fn becomes(daemon: &Daemon, id: &str, state: &str) -> Value {
     eventually(&format!("{id} is {state}"), SOON, || {
         let run = daemon.get(&format!("/api/v1/executions/{id}"));
+        assert!(run["state"] == state || run["ended_at"].is_null(), "not {state}: {run}");
         (run["state"] == state).then_some(run)
     })
 }
@@ -464,6 +465,28 @@ fn whatever_is_said_to_it_it_goes_on() {
     assert!(!executor.log().contains("panicked"), "{}", executor.log());
 }
 
+/// Connections that say nothing, as many as there is room for; the daemon may be greeting beside them.
+fn all_room(executor: &Executor, room: usize) -> Vec<UnixStream> {
+    let mut silent: Vec<UnixStream> = Vec::new();
+    eventually("all room is taken", SOON, || {
+        while silent.len() <= room {
+            let stream = UnixStream::connect(executor.socket()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            silent.push(stream);
+        }
+        // They are taken in one after the other, so once the last one is answered all have been.
+        silent.last_mut()?.read_exact(&mut [0]).ok()?;
+        silent.retain_mut(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            let is_held = stream.read(&mut [0]).is_err();
+            stream.set_nonblocking(false).unwrap();
+            is_held
+        });
+        (silent.len() == room).then_some(())
+    });
+    silent
+}
+
 #[test]
 fn there_is_room_for_so_many_and_no_more() {
     let executor = Executor::start(&["--programs-max", "1"]);
@@ -471,8 +494,7 @@ fn there_is_room_for_so_many_and_no_more() {
     let file = folder.path().join("done");
     let daemon = executor.daemon(deeds(&script(folder.path(), "deed", DEED)));
     // Those who say nothing take the room of others for a while only.
-    let silent: Vec<UnixStream> =
-        (0..60).map(|_| UnixStream::connect(executor.socket()).unwrap()).collect();
+    let silent = all_room(&executor, 33);
     let id = run(&daemon, "once", &json!({"file": file}));
     let failed = becomes(&daemon, &id, "failed");
     assert!(detail(&failed).contains("too many connections"), "{failed}");
