@@ -15,7 +15,7 @@ mod permit;
 mod server;
 mod socket;
 
-pub(super) use client::jitter;
+pub(crate) use client::jitter;
 pub use client::{Executor, Lost};
 pub use frame::read_frames;
 pub use permit::Permit;

@@ -4,9 +4,9 @@ use super::client::Client;
 use super::failure::{Failure, Result};
 use super::output::{self, field, plain};
 use super::runbook::{goes_on, progress};
+use crate::act::executor::jitter;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -47,14 +47,8 @@ async fn follow_with(
             return Err(failure);
         }
         let pause = (first_pause * 2_u32.pow(breaks - 1)).min(PAUSE_MAX);
-        tokio::time::sleep(pause + jitter(pause)).await;
+        tokio::time::sleep(pause + jitter(pause / 2)).await;
     }
-}
-
-/// Up to a quarter of a pause, so that those who wait do not all come at once.
-fn jitter(pause: Duration) -> Duration {
-    let random = std::hash::RandomState::new().hash_one(0) % 1000;
-    pause / 4 * u32::try_from(random).unwrap_or_default() / 1000
 }
 
 /// Shows what a stream tells, from its beginning; `None` when it breaks off.

@@ -205,7 +205,7 @@ async fn follow(from: &mut (impl AsyncRead + Unpin), kept: &Kept) -> Result<Outc
 }
 
 /// Up to half a pause, so that those who wait do not all come at once.
-pub(in crate::act) fn jitter(pause: Duration) -> Duration {
+pub(crate) fn jitter(pause: Duration) -> Duration {
     let random = std::hash::RandomState::new().hash_one(0) % 1000;
     pause / 2 * u32::try_from(random).unwrap_or_default() / 1000
 }
