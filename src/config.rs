@@ -41,6 +41,7 @@ mod step;
 mod time_interval;
 mod tool;
 mod topology;
+mod trigger;
 mod verify;
 mod watch;
 mod watched;

@@ -120,6 +120,8 @@ pub struct State {
     causes_wanted: BTreeSet<IncidentId>,
     /// The firing alerts that inhibit or can be inhibited.
     inhibitions: inhibition::Inhibitions,
+    /// What runbooks want to know of incidents, while there are such runbooks.
+    watched: execution::Watched,
     /// When each object wants to be looked at again.
     timers: timer::Timers,
     /// What changed since the last [`State::take_changes`].
@@ -166,6 +168,12 @@ pub struct Memory {
     pub stopped_runbooks: BTreeMap<String, Stop>,
     /// When each detection last ran, by name.
     pub detected_at: BTreeMap<String, Timestamp>,
+    /// When the schedules of each runbook were last looked at, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scheduled_at: BTreeMap<String, Timestamp>,
+    /// How often each trigger started its runbook lately, by the runbook and its own place there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub triggered: BTreeMap<String, execution::Uses>,
     /// Nothing expires and nothing is breached before this time: after a gap senders get time to
     /// speak again.
     pub hold_until: Option<Timestamp>,
@@ -261,8 +269,8 @@ pub enum ObjectKey {
 /// machines one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fact {
-    /// A rule wants a runbook to run for an incident.
-    ExecutionRequested { runbook: String, incident: IncidentId },
+    /// Something happened that a trigger of a runbook waits for.
+    RunbookTriggered { runbook: String, by: execution::Occurrence },
     /// An incident began.
     IncidentBegan(IncidentId),
     /// No member of an incident fires any more.
@@ -388,10 +396,10 @@ impl State {
 
     /// Passes facts between the practices until there are none left.
     fn tell_facts(&mut self, now: Timestamp) {
-        while let Some(fact) = self.facts.pop_front() {
+        while let Some(fact) = self.next_fact() {
             match fact {
-                Fact::ExecutionRequested { runbook, incident } => {
-                    self.execution_requested(now, &runbook, incident);
+                Fact::RunbookTriggered { runbook, by } => {
+                    self.runbook_triggered(now, &runbook, &by);
                 }
                 Fact::IncidentBegan(incident) => self.recognise(now, incident),
                 Fact::AlertsResolved(incident) => self.alerts_of_executions(now, incident, true),
@@ -400,6 +408,14 @@ impl State {
                 Fact::AlertsFiring(incident) => self.alerts_of_executions(now, incident, false),
             }
         }
+    }
+
+    /// The next fact; what incidents changed in all is one, after all others.
+    fn next_fact(&mut self) -> Option<Fact> {
+        if self.facts.is_empty() {
+            self.notice_changed_incidents();
+        }
+        self.facts.pop_front()
     }
 
     /// Makes one timeline entry of all alerts that did the same in an incident in this turn.

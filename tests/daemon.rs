@@ -91,6 +91,8 @@ mod starting_set;
 mod stop;
 #[path = "daemon/suppression.rs"]
 mod suppression;
+#[path = "daemon/triggers.rs"]
+mod triggers;
 #[path = "daemon/web_safety.rs"]
 mod web_safety;
 #[path = "daemon/webhooks.rs"]

@@ -242,6 +242,7 @@ fn context() -> Context {
         labels: Labels::from_pairs([("alertname", "Up"), ("service", "shop")]),
         annotations: Labels::from_pairs([("summary", "it is down")]),
         incident: BTreeMap::from([("id".to_owned(), "INC-1".to_owned())]),
+        trigger: BTreeMap::from([("event".to_owned(), "change".to_owned())]),
     }
 }
 

@@ -12,7 +12,8 @@ use crate::config::Role;
 use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
 use crate::domain::rules::{
-    Action, Approval, BlastRadius, Idempotency, Runbook, RunbookMode, Step,
+    Action, Approval, BlastRadius, Idempotency, Quota, Runbook, RunbookMode, Step, TriggerEvent,
+    TriggerSchedule,
 };
 use crate::domain::{Accepted, ObjectKey, State as Domain, Stop};
 use axum::Json;
@@ -112,9 +113,11 @@ struct RunbookView {
 
 #[derive(Clone, Debug, Serialize)]
 struct TriggerView {
-    event: &'static str,
+    event: TriggerEvent,
     matchers: Vec<String>,
     when: String,
+    schedule: Option<TriggerSchedule>,
+    quota: Quota,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -143,11 +146,11 @@ struct StepView {
 
 fn view(runbook: &Runbook, stops: &BTreeMap<String, Stop>) -> RunbookView {
     let trigger = |it: &crate::domain::rules::Trigger| TriggerView {
-        event: match it.event {
-            crate::domain::rules::TriggerEvent::IncidentOpened => "incident_opened",
-        },
+        event: it.event,
         matchers: it.matchers.0.iter().map(ToString::to_string).collect(),
         when: it.when.clone(),
+        schedule: it.schedule.clone(),
+        quota: it.quota,
     };
     let parameter = |(name, it): (&String, &crate::domain::rules::Parameter)| {
         (name.clone(), ParameterView { value: it.value.clone(), pattern: it.pattern.clone() })

@@ -260,9 +260,8 @@ pub(super) fn runbook() -> Runbook {
         mode: RunbookMode::Approve,
         approval: None,
         triggers: vec![Trigger {
-            event: TriggerEvent::IncidentOpened,
-            matchers: "alertname=\"Down\"".parse().unwrap(),
             when: "true".to_owned(),
+            ..Trigger::new(TriggerEvent::IncidentOpened, "alertname=\"Down\"".parse().unwrap())
         }],
         parameters: BTreeMap::from([(
             "unit".to_owned(),

@@ -252,13 +252,16 @@ impl World {
     }
 
     fn compare_execution(&self, wanted: &ExpectedExecution) -> Option<String> {
-        let mut all = self.all_executions();
-        if all.any(|it| deeds::fits(wanted, it)) {
+        let count = self.all_executions().filter(|it| deeds::fits(wanted, it)).count();
+        if wanted.count.map_or(count > 0, |it| it == count) {
             return None;
         }
         let there = list(self.all_executions().map(deeds::shown));
-        let (runbook, wanted) = (&wanted.runbook, deeds::wanted(wanted));
-        Some(format!("runbook {runbook} has no execution {wanted}; there are: {there}"))
+        let (runbook, is) = (&wanted.runbook, deeds::wanted(wanted));
+        let has = wanted
+            .count
+            .map_or("no execution".to_owned(), |it| format!("{count} executions and not {it}"));
+        Some(format!("runbook {runbook} has {has} {is}; there are: {there}"))
     }
 
     fn all_executions(&self) -> impl Iterator<Item = &Execution> {

@@ -1,5 +1,10 @@
 //! Checks a cron line: five fields, as in crontab(5).
 
+use super::code::Code;
+use super::fields::Fields;
+use super::reader::Reader;
+use super::yaml::{Node, Value};
+
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
@@ -19,6 +24,38 @@ const FIELDS: [Field; 5] = [
     Field { name: "month", least: 1, most: 12, words: &MONTHS },
     Field { name: "day of the week", least: 0, most: 7, words: &DAYS },
 ];
+
+/// A cron line with `time_zone` beside it, or both in a map as models have them.
+pub(super) fn schedule(
+    reader: &mut Reader<'_>,
+    schedule: &Node,
+    zone: Option<&Node>,
+) -> (String, String) {
+    let mut read = (String::new(), "UTC".to_owned());
+    let mut take_line = |reader: &mut Reader<'_>, node: &Node| {
+        read.0 = reader.text(node);
+        if let Err(message) = check(&read.0) {
+            let hint = "minute, hour, day of the month, month, day of the week: `0 2 * * *`";
+            reader.report_hint(node.place, Code::BadCron, message, hint);
+        }
+    };
+    let mut zone = zone;
+    if matches!(&schedule.value, Value::Map(_)) {
+        if let Some(mut fields) = Fields::open(reader, schedule) {
+            if let Some(node) = fields.required(reader, "cron") {
+                take_line(reader, node);
+            }
+            zone = fields.optional("time_zone").or(zone);
+            fields.finish(reader);
+        }
+    } else {
+        take_line(reader, schedule);
+    }
+    if let Some(node) = zone {
+        read.1 = reader.time_zone(node);
+    }
+    read
+}
 
 /// Fails with a message that names the field.
 pub(super) fn check(line: &str) -> Result<(), String> {

@@ -72,6 +72,7 @@ pub(super) fn check_template(text: &str, names: &Names) -> Result<(), Reason> {
         labels => context! {},
         annotations => context! {},
         incident => context! {},
+        trigger => context! {},
         parameters => context! {},
     });
     match trial {

@@ -3,7 +3,7 @@
 use super::code::Code;
 use super::fields::Fields;
 use super::reader::Reader;
-use super::yaml::{Node, Value};
+use super::yaml::Node;
 use super::{cron_line, notification, secret};
 use crate::domain::heartbeat::{ALERT_NAME, Feed, HeartbeatRule, Rhythm};
 use crate::domain::incident::Severity;
@@ -71,7 +71,10 @@ fn rhythm(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Rhythm> {
             }
             Some(Rhythm::Every(reader.positive_duration(every)))
         }
-        (None, Some(schedule)) => Some(cron(reader, schedule, zone)),
+        (None, Some(schedule)) => {
+            let (line, time_zone) = cron_line::schedule(reader, schedule, zone);
+            Some(Rhythm::Cron { line, time_zone })
+        }
         _ => {
             let message = "a heartbeat has a period or a schedule: one of the two";
             let hint = "write `every: 5m`, or `schedule: '0 2 * * *'` with a `time_zone`";
@@ -79,34 +82,6 @@ fn rhythm(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Rhythm> {
             None
         }
     }
-}
-
-/// A cron line with `time_zone` beside it, or both in a map as models have them.
-fn cron(reader: &mut Reader<'_>, schedule: &Node, zone: Option<&Node>) -> Rhythm {
-    let mut rhythm = (String::new(), "UTC".to_owned());
-    let mut take_line = |reader: &mut Reader<'_>, node: &Node| {
-        rhythm.0 = reader.text(node);
-        if let Err(message) = cron_line::check(&rhythm.0) {
-            let hint = "minute, hour, day of the month, month, day of the week: `0 2 * * *`";
-            reader.report_hint(node.place, Code::BadCron, message, hint);
-        }
-    };
-    let mut zone = zone;
-    if matches!(&schedule.value, Value::Map(_)) {
-        if let Some(mut fields) = Fields::open(reader, schedule) {
-            if let Some(node) = fields.required(reader, "cron") {
-                take_line(reader, node);
-            }
-            zone = fields.optional("time_zone").or(zone);
-            fields.finish(reader);
-        }
-    } else {
-        take_line(reader, schedule);
-    }
-    if let Some(node) = zone {
-        rhythm.1 = reader.time_zone(node);
-    }
-    Rhythm::Cron { line: rhythm.0, time_zone: rhythm.1 }
 }
 
 /// `from`: what feeds it in place of pings.

@@ -2,15 +2,14 @@
 
 use super::approval;
 use super::code::Code;
-use super::expression::{Names, check_condition};
+use super::expression::Names;
 use super::fields::Fields;
 use super::reader::Reader;
 use super::step;
+use super::trigger::trigger;
 use super::verify;
 use super::yaml::Node;
-use crate::domain::rules::{
-    Action, BlastRadius, Guards, Parameter, Runbook, RunbookMode, Trigger, TriggerEvent,
-};
+use crate::domain::rules::{Action, BlastRadius, Guards, Parameter, Runbook, RunbookMode};
 use std::collections::BTreeMap;
 
 /// The kind of name that runbooks bear.
@@ -27,11 +26,13 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         None => Vec::new(),
     };
     let parameters = match fields.optional("parameters") {
-        Some(node) => values(reader, node, &Names::of(&["labels", "annotations", "incident"])),
+        Some(node) => {
+            values(reader, node, &Names::of(&["labels", "annotations", "incident", "trigger"]))
+        }
         None => BTreeMap::new(),
     };
     let mut names = Names {
-        roots: &["parameters", "labels", "annotations", "incident"],
+        roots: &["parameters", "labels", "annotations", "incident", "trigger"],
         parameters: parameters.keys().cloned().collect(),
     };
     let lock = fields.optional("lock").map(|it| reader.template(it, &names));
@@ -84,26 +85,6 @@ fn mode(reader: &mut Reader<'_>, node: &Node) -> Option<RunbookMode> {
         ("auto", RunbookMode::Auto),
     ];
     reader.word(node, &words)
-}
-
-fn trigger(reader: &mut Reader<'_>, node: &Node) -> Option<Trigger> {
-    let mut fields = Fields::open(reader, node)?;
-    let event = match fields.required(reader, "event") {
-        Some(node) => reader.word(node, &[("incident_opened", TriggerEvent::IncidentOpened)]),
-        None => None,
-    };
-    let matchers = reader.matchers(fields.optional("matchers"));
-    let mut when = String::new();
-    if let Some(node) = fields.optional("when") {
-        when = reader.text(node);
-        if !when.is_empty()
-            && let Err((message, hint)) = check_condition(&when, &["incident", "labels"])
-        {
-            reader.report_at((reader.current, node.place), Code::BadCondition, &message, hint);
-        }
-    }
-    fields.finish(reader);
-    Some(Trigger { event: event?, matchers, when })
 }
 
 /// Values by name, each with its pattern.

@@ -39,9 +39,11 @@ const FOR_EACH_KINDS: [&str; 8] =
 /// What can look and change nothing.
 const LOOKS: [&str; 5] = ["command", "http", "query", "ssh", "kubernetes"];
 /// What a condition may name.
-const CONDITION_ROOTS: [&str; 5] = ["incident", "labels", "annotations", "parameters", "steps"];
+const CONDITION_ROOTS: [&str; 6] =
+    ["incident", "labels", "annotations", "trigger", "parameters", "steps"];
 /// What a value that is set may name.
-const SET_ROOTS: [&str; 5] = ["parameters", "labels", "annotations", "incident", "steps"];
+const SET_ROOTS: [&str; 6] =
+    ["parameters", "labels", "annotations", "incident", "trigger", "steps"];
 
 /// Reads `steps` or `always`. `ids` are those that are taken; what steps set joins the `names`.
 pub(super) fn steps(
@@ -262,7 +264,7 @@ fn retry(reader: &mut Reader<'_>, node: &Node) -> (u32, u32) {
 /// Whether a text takes something straight from an alert, past the patterns of the parameters.
 pub(super) fn names_alert(text: &str) -> bool {
     (text.contains("{{") || text.contains("{%"))
-        && ["labels", "annotations", "incident"].iter().any(|it| text.contains(it))
+        && ["labels", "annotations", "incident", "trigger"].iter().any(|it| text.contains(it))
 }
 
 fn http_action(

@@ -244,6 +244,7 @@ impl State {
         self.mark_freezes(now, id);
         self.touch(now, ObjectKey::Change(id));
         self.change_may_be_cause(told_at);
+        self.change_occurred(id);
         if self.change_log.open.len() > KEPT_MAX
             && let Some(oldest) = self.change_log.open.keys().next().copied()
         {
@@ -292,9 +293,13 @@ impl State {
         }
         change.updated_at = now;
         let text = format!("it is {}", change.told.state.as_str());
+        let is_new_state = change.told.state != before.state;
         self.log(ObjectKey::Change(id), TimelineEntry::new(now, "updated", "", text));
         self.mark_freezes(now, id);
         self.touch(now, ObjectKey::Change(id));
+        if is_new_state {
+            self.change_occurred(id);
+        }
     }
 
     /// Marks a change with the freezes in which it began.

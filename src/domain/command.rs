@@ -167,6 +167,7 @@ impl State {
         }
         self.load_heartbeats(now, &before);
         self.note_new_detections(now);
+        self.note_new_triggers(now);
         self.watch_rates(now);
         self.set_rule_timers(now);
     }

@@ -3,12 +3,25 @@
 use super::execution::Context;
 use cel::{Context as Scope, Program, Value};
 use serde_json::Value as Json;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The longest condition, in bytes. Its parser goes one call deeper with each link of a chain such as
 /// `1 + 1 + …`, and a stack that overflows would end the process.
 const CONDITION_BYTES_MAX: usize = 2048;
 
-/// Decides a condition over `incident`, `labels` and `annotations`. An empty one holds.
+/// So many conditions are kept compiled; rules have tens.
+const COMPILED_MAX: usize = 256;
+
+thread_local! {
+    /// What was compiled lately, by its text.
+    static COMPILED: RefCell<BTreeMap<String, Rc<Program>>> = const { RefCell::new(BTreeMap::new()) };
+    /// The functions that every condition may use.
+    static ROOT: Scope<'static, 'static> = Scope::default();
+}
+
+/// Decides a condition over `incident`, `labels`, `annotations` and `trigger`. An empty one holds.
 ///
 /// Fails when it cannot be decided; whoever asks must then do nothing.
 pub fn holds(condition: &str, context: &Context) -> Result<bool, String> {
@@ -24,12 +37,21 @@ pub fn holds_over(
     if condition.trim().is_empty() {
         return Ok(true);
     }
-    let program = compile(condition)?;
-    let mut scope = Scope::default();
+    let program = compiled(condition)?;
+    ROOT.with(|root| decide(&program, root.new_inner_scope(), context, more))
+}
+
+fn decide(
+    program: &Program,
+    mut scope: Scope<'_, '_>,
+    context: &Context,
+    more: &[(&str, Json)],
+) -> Result<bool, String> {
     for (name, value) in [
         ("incident", serde_json::to_value(&context.incident)),
         ("labels", serde_json::to_value(&context.labels)),
         ("annotations", serde_json::to_value(&context.annotations)),
+        ("trigger", serde_json::to_value(&context.trigger)),
     ] {
         let value = value.map_err(|error| error.to_string())?;
         scope.add_variable(name, value).map_err(|error| format!("`{name}`: {error}"))?;
@@ -50,6 +72,21 @@ pub fn check(condition: &str) -> Result<(), String> {
         return Ok(());
     }
     compile(condition).map(drop)
+}
+
+/// The same condition is decided again and again, and to read it takes longer than that.
+fn compiled(condition: &str) -> Result<Rc<Program>, String> {
+    COMPILED.with_borrow_mut(|known| {
+        if let Some(program) = known.get(condition) {
+            return Ok(Rc::clone(program));
+        }
+        let program = Rc::new(compile(condition)?);
+        if known.len() >= COMPILED_MAX {
+            known.clear();
+        }
+        known.insert(condition.to_owned(), Rc::clone(&program));
+        Ok(program)
+    })
 }
 
 fn compile(condition: &str) -> Result<Program, String> {

@@ -11,17 +11,23 @@ mod guard;
 mod plan;
 mod record;
 mod run;
+mod schedule;
 mod start;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod unwind;
 mod verify;
+mod watched;
 
 pub(in crate::domain) use approval::Person;
 pub use approval::{Answer, Question};
 pub use call::DEPTH_MAX as CALL_DEPTH_MAX;
 pub use guard::GUARD_NAMES;
 pub use plan::Check;
+pub(in crate::domain) use trigger::Occurrence;
+pub use trigger::Uses;
+pub(in crate::domain) use watched::Watched;
 
 use super::change::ChangeId;
 use super::effect::EffectKey;
@@ -414,6 +420,9 @@ pub struct Context {
     pub labels: super::label::Labels,
     /// Its annotations.
     pub annotations: super::label::Labels,
-    /// `id`, `title`, `severity`, `priority` of the incident.
+    /// `id`, `title`, `severity`, `priority`, `state` of the incident.
     pub incident: BTreeMap<String, String>,
+    /// What started the run: `event`, `id`, and what else is known of it. Empty where a person did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trigger: BTreeMap<String, String>,
 }

@@ -1,6 +1,7 @@
 //! What holds alerts back, in the order in which it is asked: silence, inhibition, maintenance.
 
 use super::alert::{AlertState, Decision, Disposition, Grouping, Held};
+use super::execution::Occurrence;
 use super::incident::TimelineEntry;
 use super::label::Fingerprint;
 use super::{Count, ObjectKey, State};
@@ -67,6 +68,7 @@ impl State {
         } else {
             passed = self.passed_over(now, fingerprint);
             let (disposition, rule, grouping) = self.correlate(now, fingerprint);
+            self.occurred(&Occurrence::AlertFiring(fingerprint));
             (disposition, Some(rule), Some(grouping))
         };
         let Holds { silenced_by, silences_checked, held } = holds;

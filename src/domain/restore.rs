@@ -74,6 +74,7 @@ impl State {
         state.rebuild_sightings();
         state.rebuild_inhibitions();
         state.rebuild_openings();
+        state.watch_incidents();
         state.rebuild_timers(last_turn_at);
         state.changes = Changes::default();
         state

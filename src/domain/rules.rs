@@ -8,16 +8,17 @@ mod approval;
 mod argument;
 mod runbook;
 mod tool;
+mod trigger;
 
 pub use super::problem::{Algorithm, FieldWeights, ProblemDetection};
 pub use action::{Action, Bounds, ChangeNote, ForEach, Limits, Paths};
 pub use approval::{Approval, ApprovalRole};
 pub use argument::arguments;
 pub use runbook::{
-    BlastRadius, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Trigger, TriggerEvent,
-    Verify,
+    BlastRadius, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Verify,
 };
 pub use tool::{Tool, ToolRun};
+pub use trigger::{Quota, Trigger, TriggerEvent, TriggerSchedule};
 mod suppression;
 
 pub use suppression::{Inhibition, MaintenanceRule, SilenceRule};

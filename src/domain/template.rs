@@ -12,7 +12,7 @@ const RENDERED_BYTES_MAX: usize = 64 * 1024;
 
 /// What a template may use.
 pub struct Values<'a> {
-    /// Labels, annotations and some fields of the incident.
+    /// Labels, annotations, some fields of the incident, and what started a run.
     pub context: &'a Context,
     /// Values of the parameters.
     pub parameters: &'a BTreeMap<String, String>,
@@ -42,6 +42,7 @@ pub fn render_over(template: &str, over: &Values<'_>) -> Result<String, String> 
         labels => minijinja::Value::from(Serde(&over.context.labels)),
         annotations => minijinja::Value::from(Serde(&over.context.annotations)),
         incident => minijinja::Value::from(Serde(&over.context.incident)),
+        trigger => minijinja::Value::from(Serde(&over.context.trigger)),
         parameters => minijinja::Value::from(Serde(over.parameters)),
         ..over.steps.map_or(minijinja::Value::UNDEFINED, |steps| {
             context! { steps => minijinja::Value::from(Serde(steps)) }

@@ -29,6 +29,7 @@ pub(super) enum TimerKey {
     Freeze(FreezeId),
     Problem(ProblemId),
     Detection(String),
+    Schedule(String),
 }
 
 /// At most one time for each object.
@@ -122,6 +123,7 @@ impl State {
                 TimerKey::Freeze(id) => self.close_freeze(now, *id),
                 TimerKey::Problem(id) => self.problem_due(now, *id),
                 TimerKey::Detection(name) => self.detection_due(now, name),
+                TimerKey::Schedule(runbook) => self.schedule_due(now, runbook),
             }
             self.set_timer(now, key);
         }
@@ -167,6 +169,9 @@ impl State {
             | ObjectKey::Memory
             | ObjectKey::Rules => None,
         };
+        if let ObjectKey::Incident(id) = key {
+            self.watched.touch(id);
+        }
         self.changes.objects.insert(key);
         if let Some(timer) = timer {
             self.set_timer(now, timer);
@@ -199,10 +204,8 @@ impl State {
 
     /// Sets the times of what only rules declare anew, when these change.
     pub(super) fn set_rule_timers(&mut self, now: Timestamp) {
-        let gone: Vec<TimerKey> = (self.timers.by_key.keys())
-            .filter(|it| matches!(it, TimerKey::Detection(_) | TimerKey::Maintenance(_)))
-            .cloned()
-            .collect();
+        let gone: Vec<TimerKey> =
+            (self.timers.by_key.keys()).filter(|it| is_of_rules(it)).cloned().collect();
         for key in gone {
             self.timers.set(key, None);
         }
@@ -214,7 +217,10 @@ impl State {
     fn rule_timers(&self) -> impl Iterator<Item = TimerKey> {
         let detections = self.rules.problem_detection.iter().map(|it| it.rule.name.clone());
         let maintenance = self.rules.maintenance.iter().map(|it| it.rule.name.clone());
-        detections.map(TimerKey::Detection).chain(maintenance.map(TimerKey::Maintenance))
+        let runbooks = self.rules.runbooks.iter().map(|it| it.rule.name.clone());
+        (detections.map(TimerKey::Detection))
+            .chain(maintenance.map(TimerKey::Maintenance))
+            .chain(runbooks.map(TimerKey::Schedule))
     }
 
     pub(super) fn set_timer(&mut self, now: Timestamp, key: TimerKey) {
@@ -245,6 +251,7 @@ impl State {
             TimerKey::Freeze(id) => self.freeze_wants(*id),
             TimerKey::Problem(id) => self.problems.get(id).and_then(Problem::warns_at),
             TimerKey::Detection(name) => self.detection_wants(now, name),
+            TimerKey::Schedule(runbook) => self.schedule_wants(now, runbook),
         }
     }
 
@@ -308,7 +315,8 @@ impl State {
                 let expires_at = question.expires_at.map(|it| self.held(it));
                 expires_at.into_iter().chain(question.remind_at).min()
             }
-            ExecutionState::Proposed | ExecutionState::Unknown | ExecutionState::Stuck => None,
+            ExecutionState::Proposed => execution.proposal_ends_at().map(|it| self.held(it)),
+            ExecutionState::Unknown | ExecutionState::Stuck => None,
             ExecutionState::Succeeded
             | ExecutionState::Ineffective
             | ExecutionState::Failed
@@ -329,4 +337,9 @@ impl State {
         let last = self.memory.detected_at.get(name).copied().unwrap_or(now);
         schedule.next_after(last)
     }
+}
+
+/// Whether a time is of what only rules declare.
+fn is_of_rules(key: &TimerKey) -> bool {
+    matches!(key, TimerKey::Detection(_) | TimerKey::Maintenance(_) | TimerKey::Schedule(_))
 }

@@ -2,6 +2,7 @@
 
 use super::disk::Contents;
 use super::outside::Outside;
+use super::triggers;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use watchkeeper::domain::State;
@@ -48,7 +49,7 @@ pub(crate) fn check(state: &State, disk: &Contents) -> Verdict {
         let waits = notification.retry_at.is_some();
         ensure(is_sent != waits, || format!("{} hangs", notification.id))?;
     }
-    Ok(())
+    triggers::check(state)
 }
 
 /// What is open on the disk is open in memory, and nothing else is.

@@ -10,7 +10,7 @@ pub(crate) const VARIANTS: usize = 3;
 const TEXT: &str = include_str!("rules.yaml");
 
 /// What stands in the places of the text, for each variant.
-const PLACES: [[(&str, &str); 6]; VARIANTS] = [
+const PLACES: [[(&str, &str); 7]; VARIANTS] = [
     [
         ("@fixed@", "c"),
         ("@reopen@", "5m"),
@@ -18,6 +18,7 @@ const PLACES: [[(&str, &str); 6]; VARIANTS] = [
         ("@ack@", "6m"),
         ("@until@", "2030-01-01T00:25:00Z"),
         ("@runs@", "5"),
+        ("@clocked@", "severity=\"none\""),
     ],
     [
         ("@fixed@", "d"),
@@ -26,6 +27,7 @@ const PLACES: [[(&str, &str); 6]; VARIANTS] = [
         ("@ack@", "6m"),
         ("@until@", "2030-01-01T00:40:00Z"),
         ("@runs@", "2"),
+        ("@clocked@", "severity=~\".*\""),
     ],
     [
         ("@fixed@", "none"),
@@ -34,6 +36,7 @@ const PLACES: [[(&str, &str); 6]; VARIANTS] = [
         ("@ack@", "1m"),
         ("@until@", "2030-01-01T00:40:00Z"),
         ("@runs@", "5"),
+        ("@clocked@", "severity=\"none\""),
     ],
 ];
 

@@ -12,6 +12,7 @@ mod people;
 mod random;
 mod rules;
 mod senders;
+mod triggers;
 mod world;
 
 use faults::{Fault, Lots};

@@ -209,7 +209,10 @@ pub(super) fn left_out(around: &Around) -> Vec<String> {
 /// Tells why an execution is where it is.
 pub(super) fn execution(execution: &Execution) -> Explanation {
     let asked = if execution.requested_by.is_empty() {
-        "a trigger asked for it".to_owned()
+        let of = |name| execution.context.trigger.get(name).filter(|it| !it.is_empty());
+        let event = of("event").map(|it| format!(" `{it}`")).unwrap_or_default();
+        let id = of("id").or_else(|| of("time")).map(|it| format!(" of {it}")).unwrap_or_default();
+        format!("its trigger{event}{id} asked for it")
     } else {
         let how = if execution.is_emergency { " in an emergency" } else { "" };
         format!("{} asked for it{how}", execution.requested_by)

@@ -18,6 +18,7 @@ pub(super) fn execution_card(execution: &Value, now: Timestamp) -> String {
         ("change", of("change")),
         ("parameters", of("parameters")),
         ("asked by", of("requested_by")),
+        ("trigger", of("trigger")),
         ("decided by", of("decided_by")),
         ("created", time_and_age(execution, "created_at", now)),
         ("started", time_and_age(execution, "started_at", now)),

@@ -35,6 +35,7 @@ pub(super) fn fits(wanted: &ExpectedExecution, it: &Execution) -> bool {
     it.runbook.rule.name == wanted.runbook
         && wanted.state.is_none_or(|state| state == it.state)
         && (wanted.blocked_by.is_none() || wanted.blocked_by == guard())
+        && wanted.parameters.iter().all(|(name, value)| it.parameters.get(name) == Some(value))
         && wanted.steps.iter().all(|wanted| it.steps.iter().any(|it| step_fits(wanted, it)))
 }
 
@@ -48,6 +49,7 @@ fn step_fits(wanted: &ExpectedStep, it: &StepRun) -> bool {
 pub(super) fn wanted(wanted: &ExpectedExecution) -> String {
     let mut words = Vec::from_iter(wanted.state.map(|it| it.as_str().to_owned()));
     words.extend(wanted.blocked_by.iter().map(|it| format!("blocked by {it}")));
+    words.extend(wanted.parameters.iter().map(|(name, value)| format!("{name}={value}")));
     words.extend(wanted.steps.iter().map(|it| step(it.part, &it.id, it.item.as_deref(), it.state)));
     words.join(" ")
 }

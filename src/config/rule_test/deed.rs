@@ -39,8 +39,12 @@ pub struct ExpectedExecution {
     pub state: Option<ExecutionState>,
     /// The guard that held it back.
     pub blocked_by: Option<String>,
+    /// Some of its parameters.
+    pub parameters: BTreeMap<String, String>,
     /// Where some of its steps are.
     pub steps: Vec<ExpectedStep>,
+    /// How many such executions there are; `None` = one or more.
+    pub count: Option<usize>,
 }
 
 /// A step of an execution in a test.
@@ -145,10 +149,14 @@ pub(super) fn execution(reader: &mut Reader<'_>, node: &Node) -> Option<Expected
     }
     let state = fields.optional("state").and_then(|it| reader.word(it, &states));
     let blocked_by = fields.optional("blocked_by").map(|it| reader.text(it));
+    let parameters = fields.optional("parameters").map(|it| reader.pairs(it)).unwrap_or_default();
+    let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let steps = fields.optional("steps").map(|it| reader.list(it)).unwrap_or_default();
     let steps = steps.iter().filter_map(|it| step(reader, it)).collect();
+    let count = fields.optional("count").map(|it| reader.integer(it, 0, 1_000_000));
+    let count = count.and_then(|it| usize::try_from(it).ok());
     fields.finish(reader);
-    Some(ExpectedExecution { runbook, state, blocked_by, steps })
+    Some(ExpectedExecution { runbook, state, blocked_by, parameters, steps, count })
 }
 
 fn step(reader: &mut Reader<'_>, node: &Node) -> Option<ExpectedStep> {

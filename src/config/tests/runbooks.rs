@@ -13,12 +13,34 @@ fn step(text: &str) -> String {
 }
 
 #[test]
-fn what_is_wrong_with_a_runbook_is_found_with_its_place() {
+fn what_is_wrong_with_a_trigger_is_found_with_its_place() {
     let cases: [(&str, &str); _] = [
-        (&runbook("mode: fast"), "WK0106 2:59"),
         (&runbook("triggers: [{event: opened}]"), "WK0106 2:72"),
         (&runbook("triggers: [{event: incident_opened, when: 'a ='}]"), "WK0116 2:95"),
         (&runbook("triggers: [{event: incident_opened, when: 'a == 1'}]"), "WK0116 2:95"),
+        (&runbook("triggers: [{event: schedule}]"), "WK0104 2:64"),
+        (&runbook("triggers: [{event: schedule, schedule: '0 3 * *'}]"), "WK0117 2:92"),
+        (
+            &runbook("triggers: [{event: schedule, schedule: '0 3 * * *', time_zone: Mars/X}]"),
+            "WK0118 2:116",
+        ),
+        (
+            &runbook("triggers: [{event: schedule, schedule: '0 3 * * *', matchers: ['a=\"b\"']}]"),
+            "WK0106 2:115",
+        ),
+        (&runbook("triggers: [{event: change, schedule: '0 3 * * *'}]"), "WK0106 2:90"),
+        (&runbook("triggers: [{event: change, late: 5m}]"), "WK0106 2:86"),
+        (&runbook("triggers: [{event: change, quota: {count: 0}}]"), "WK0106 2:95"),
+        (&runbook("triggers: [{event: change, quota: 5}]"), "WK0105 2:87"),
+        (&runbook("triggers: [{event: change, when: 'changes.id == 1'}]"), "WK0116 2:86"),
+    ];
+    compare(&cases, findings);
+}
+
+#[test]
+fn what_is_wrong_with_a_runbook_is_found_with_its_place() {
+    let cases: [(&str, &str); _] = [
+        (&runbook("mode: fast"), "WK0106 2:59"),
         (&runbook("lock: '{{ parameters.unit }}'"), "WK0115 2:59"),
         (&runbook("parameters: {a: {value: x, pattern: '('}}"), "WK0112 2:89"),
         (&runbook("parameters: {a-b: {value: x, pattern: x}}"), "WK0108 2:66"),

@@ -63,14 +63,13 @@ impl State {
             by => by.to_owned(),
         };
         let wish = Wish {
-            runbook,
-            mode,
             incident: caller.incident,
             given,
             by: &by,
             is_emergency: caller.is_emergency,
             parent: Some(id),
-            refused: None,
+            context: (!caller.context.trigger.is_empty()).then(|| caller.context.clone()),
+            ..Wish::new(runbook, mode)
         };
         Ok(self.make_execution(now, &wish))
     }

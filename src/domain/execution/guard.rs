@@ -27,7 +27,7 @@ const GUARDS: [(&str, Guard); 9] = [
 
 /// The names of all that may hold a run back: the guards, in the order in which they are asked, what it
 /// needs, and what is wrong with its rules or its question.
-pub const GUARD_NAMES: [&str; 14] = [
+pub const GUARD_NAMES: [&str; 15] = [
     "stopped",
     "freeze",
     "lock",
@@ -39,6 +39,7 @@ pub const GUARD_NAMES: [&str; 14] = [
     "blast_radius",
     PRECONDITION,
     "when",
+    "quota",
     "parameter",
     "template",
     "incident_closed",
@@ -164,12 +165,17 @@ impl State {
         if execution.is_by_person() || execution.runbook.guards.beside_people {
             return None;
         }
-        let own = self.incidents.get(&execution.incident?)?;
+        let own = execution.incident.and_then(|it| self.incidents.get(&it));
+        let told = execution.context.labels.get("service");
+        let is_own = |service: &String| match own {
+            Some(own) => own.services.contains(service),
+            None => told == Some(service.as_str()),
+        };
         let other = self.incidents.values().find(|it| {
-            it.id != own.id
+            own.is_none_or(|own| own.id != it.id)
                 && it.state.is_active()
                 && it.acknowledged_at.is_some()
-                && it.services.iter().any(|service| own.services.contains(service))
+                && it.services.iter().any(is_own)
         })?;
         let who = other.owner.as_deref().unwrap_or("somebody");
         Some(format!("{who} works on {} of the same service", other.id))

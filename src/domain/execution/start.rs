@@ -5,7 +5,7 @@ use crate::domain::incident::{Incident, IncidentId};
 use crate::domain::label::Labels;
 use crate::domain::matcher::compile_anchored;
 use crate::domain::rules::{Approval, Mode, Occasion, Runbook, RunbookMode};
-use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, condition, template};
+use crate::domain::{Accepted, ObjectKey, Refusal, Reply, State, template};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,50 +25,29 @@ pub(super) struct Wish<'a> {
     pub(super) parent: Option<ExecutionId>,
     /// What holds it back before it is filled in.
     pub(super) refused: Option<Blocked>,
+    /// What its templates may use; `None` = what the incident tells.
+    pub(super) context: Option<Context>,
 }
 
-impl State {
-    /// A rule wants a runbook to run for an incident.
-    pub(in crate::domain) fn execution_requested(
-        &mut self,
-        now: Timestamp,
-        runbook: &str,
-        incident: IncidentId,
-    ) {
-        let rules = self.rules.clone();
-        let Some(runbook) = rules.runbook(runbook) else { return };
-        let is_waiting = self.is_at_work(&runbook.rule.name, incident);
-        let Some(found) = self.incidents.get(&incident) else { return };
-        let context = context_of(Some(found));
-        let decided: Vec<Result<bool, String>> = (runbook.triggers.iter())
-            .filter(|it| it.matchers.matches(&found.labels))
-            .map(|it| condition::holds(&it.when, &context))
-            .collect();
-        let is_wanted = decided.contains(&Ok(true));
-        // A condition that cannot be decided holds the runbook back, and that is told.
-        let undecided = decided.into_iter().find_map(Result::err).filter(|_| !is_wanted);
-        if is_waiting || !(is_wanted || undecided.is_some()) {
-            return;
-        }
-        let refused = undecided.map(|error| Blocked {
-            guard: "when".to_owned(),
-            reason: format!("its `when` cannot be decided: {error}"),
-        });
-        let mode = if rules.mode == Mode::Observe { RunbookMode::Shadow } else { runbook.mode };
-        let given = BTreeMap::new();
-        let wish = Wish {
+impl<'a> Wish<'a> {
+    /// The wish that a runbook runs as it is written, on nobody's word.
+    pub(super) fn new(runbook: &'a Runbook, mode: RunbookMode) -> Self {
+        static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+        Self {
             runbook,
             mode,
-            incident: Some(incident),
-            given: &given,
+            incident: None,
+            given: &NOTHING,
             by: "",
             is_emergency: false,
             parent: None,
-            refused,
-        };
-        self.make_execution(now, &wish);
+            refused: None,
+            context: None,
+        }
     }
+}
 
+impl State {
     /// A known error has a runbook that helps: it is chosen for the incident in its own mode, whatever
     /// its triggers say.
     pub(in crate::domain) fn offer_runbook(
@@ -83,24 +62,12 @@ impl State {
             return;
         }
         let mode = if rules.mode == Mode::Observe { RunbookMode::Shadow } else { runbook.mode };
-        let given = BTreeMap::new();
-        self.make_execution(
-            now,
-            &Wish {
-                runbook,
-                mode,
-                incident: Some(incident),
-                given: &given,
-                by,
-                is_emergency: false,
-                parent: None,
-                refused: None,
-            },
-        );
+        let wish = Wish { incident: Some(incident), by, ..Wish::new(runbook, mode) };
+        self.make_execution(now, &wish);
     }
 
     /// Whether a run of a runbook for an incident is not over.
-    fn is_at_work(&self, runbook: &str, incident: IncidentId) -> bool {
+    pub(super) fn is_at_work(&self, runbook: &str, incident: IncidentId) -> bool {
         self.executions.values().any(|it| {
             it.incident == Some(incident) && it.runbook.rule.name == runbook && !it.state.is_final()
         })
@@ -133,8 +100,7 @@ impl State {
             (false, Some(_)) => RunbookMode::Approve,
             (false, None) => RunbookMode::Auto,
         };
-        let refused = None;
-        let wish = Wish { runbook, mode, incident, given, by, is_emergency, parent: None, refused };
+        let wish = Wish { incident, given, by, is_emergency, ..Wish::new(runbook, mode) };
         let id = self.make_execution(now, &wish);
         Ok(Accepted::Object(ObjectKey::Execution(id)))
     }
@@ -144,7 +110,7 @@ impl State {
         self.changes.objects.insert(ObjectKey::Memory);
         let id = ExecutionId(self.memory.execution);
         let incident = wish.incident.and_then(|it| self.incidents.get(&it));
-        let context = context_of(incident);
+        let context = wish.context.clone().unwrap_or_else(|| context_of(incident));
         let alerts_resolved = incident.is_none_or(|it| it.firing_count == 0);
         let mut execution = Execution {
             id,
@@ -359,7 +325,7 @@ pub(super) fn check_value(value: &str, pattern: &str) -> Result<(), String> {
 }
 
 /// What templates and conditions may use of an incident.
-fn context_of(incident: Option<&Incident>) -> Context {
+pub(super) fn context_of(incident: Option<&Incident>) -> Context {
     let Some(incident) = incident else {
         return Context { labels: Labels::default(), ..Context::default() };
     };
@@ -368,11 +334,13 @@ fn context_of(incident: Option<&Incident>) -> Context {
         ("title", incident.title.clone()),
         ("severity", incident.severity.as_str().to_owned()),
         ("priority", incident.priority.to_string()),
+        ("state", incident.state.as_str().to_owned()),
     ];
     Context {
         labels: incident.labels.clone(),
         annotations: incident.annotations.clone(),
         incident: fields.map(|(name, value)| (name.to_owned(), value)).into(),
+        ..Context::default()
     }
 }
 

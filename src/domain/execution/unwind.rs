@@ -141,6 +141,8 @@ impl State {
             if let Some(execution) = self.executions.remove(&id) {
                 self.changes.closed.push(Closed::Execution(Box::new(execution)));
             }
+        } else if execution.state == ExecutionState::Proposed {
+            self.proposal_due(now, id);
         } else {
             self.look_at_execution(now, id);
         }

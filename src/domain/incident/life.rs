@@ -4,7 +4,7 @@ use super::{Incident, IncidentId, IncidentState, Priority, Severity, TimelineEnt
 use crate::domain::alert::{Alert, AlertState, Grouping};
 use crate::domain::correlation::Spoken;
 use crate::domain::event::{CorrelationDomain, ReceivedAlert};
-use crate::domain::execution::Context;
+use crate::domain::execution::{Context, Occurrence};
 use crate::domain::impact::default_impact;
 use crate::domain::label::{Fingerprint, Labels};
 use crate::domain::planted::{self, Bug};
@@ -91,13 +91,7 @@ impl State {
         self.turn.counts.push(Count::IncidentOpened(incident.priority));
         let text = format!("{} is open", incident.id);
         self.notify(now, Occasion::Opened, &incident, &text);
-        let rules = self.rules.clone();
-        for runbook in &rules.runbooks {
-            if runbook.triggers.iter().any(|it| it.matchers.matches(&incident.labels)) {
-                let runbook = runbook.rule.name.clone();
-                self.facts.push_back(Fact::ExecutionRequested { runbook, incident: id });
-            }
-        }
+        self.occurred(&Occurrence::IncidentOpened(id));
     }
 
     /// Adds a firing alert to an incident that is open.
@@ -400,7 +394,7 @@ fn title_of(rule: &Correlation, alert: &Alert) -> String {
     let context = Context {
         labels: alert.labels.clone(),
         annotations: alert.annotations.clone(),
-        incident: BTreeMap::new(),
+        ..Context::default()
     };
     let rendered = template::render(&rule.title, &context, &BTreeMap::new()).unwrap_or_default();
     let line = rendered.split_whitespace().collect::<Vec<_>>().join(" ");

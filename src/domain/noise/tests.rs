@@ -147,9 +147,7 @@ fn whatever_a_person_does_is_acting() {
 #[test]
 fn a_runbook_acts_when_it_runs() {
     for (mode, acted_on) in [(RunbookMode::Auto, 1), (RunbookMode::Shadow, 0)] {
-        let matchers = Matchers::default();
-        let trigger =
-            Trigger { event: TriggerEvent::IncidentOpened, matchers, when: "true".into() };
+        let trigger = Trigger::new(TriggerEvent::IncidentOpened, Matchers::default());
         let runbook = Runbook {
             rule: Arc::default(),
             description: String::new(),

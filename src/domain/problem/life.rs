@@ -3,6 +3,7 @@
 
 use super::{Opening, Problem, ProblemId, ProblemState, Recurrence};
 use crate::domain::change::ChangeId;
+use crate::domain::execution::Occurrence;
 use crate::domain::incident::{IncidentId, Symptom, TimelineEntry};
 use crate::domain::problem::{How, Membership};
 use crate::domain::rules::Occasion;
@@ -221,6 +222,10 @@ impl State {
         self.touch(now, ObjectKey::Incident(incident));
         self.touch(now, ObjectKey::Problem(id));
         self.is_back(now, id, &began);
+        let is_known = self.problems.get(&id).is_some_and(|it| it.state != ProblemState::Proposed);
+        if is_known {
+            self.occurred(&Occurrence::ProblemRecurring(id, incident));
+        }
         self.offer_workaround(now, id, incident);
     }
 

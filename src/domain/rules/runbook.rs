@@ -1,8 +1,8 @@
 //! Runbooks as they are written: what may be done, when, what holds it back, how it is checked.
 
 use super::action::{Action, ForEach};
+use super::trigger::Trigger;
 use super::{Approval, RuleRef};
-use crate::domain::matcher::Matchers;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,25 +20,6 @@ pub enum RunbookMode {
     Approve,
     /// Run at once.
     Auto,
-}
-
-/// What starts a runbook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TriggerEvent {
-    /// An incident was opened or opened again.
-    IncidentOpened,
-}
-
-/// One way in which a runbook starts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// What must happen.
-    pub event: TriggerEvent,
-    /// All must hold on the labels of the incident's first alert.
-    pub matchers: Matchers,
-    /// A CEL condition over `incident` and `labels`; empty = always. An error counts as no.
-    pub when: String,
 }
 
 /// A parameter of a runbook.

@@ -211,11 +211,10 @@ fn runbook(number: u8) -> Runbook {
         description: String::new(),
         mode,
         approval: None,
-        triggers: vec![Trigger {
-            event: TriggerEvent::IncidentOpened,
-            matchers: matchers(["service=\"a\"", "service=\"b\"", "", ""][usize::from(number)]),
-            when: String::new(),
-        }],
+        triggers: vec![Trigger::new(
+            TriggerEvent::IncidentOpened,
+            matchers(["service=\"a\"", "service=\"b\"", "", ""][usize::from(number)]),
+        )],
         parameters: BTreeMap::new(),
         lock: number.is_multiple_of(2).then(|| "shared".to_owned()),
         guards: Guards {
