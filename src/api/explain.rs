@@ -432,6 +432,11 @@ mod tests {
             (Grouping::Returned, "was in this incident before", false),
             (Grouping::ReopenWindow { resolved_seconds: 60 }, "resolved only 60 s before", true),
             (Grouping::Moved { by: "ada".to_owned() }, "ada moved it", false),
+            (
+                Grouping::Parted { from: IncidentId(3), why: "nothing holds it".to_owned() },
+                "it was split off INC-3: nothing holds it",
+                true,
+            ),
         ];
         for (grouping, words, has_alternative) in cases {
             let mut alert = samples::alert();

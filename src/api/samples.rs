@@ -146,6 +146,8 @@ pub(super) fn incident() -> Incident {
         merged_into: Some(IncidentId(41)),
         locked_by: None,
         is_split: false,
+        is_arranged: false,
+        look_for_parts_at: None,
         bridges: BTreeMap::new(),
     }
 }

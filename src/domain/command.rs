@@ -156,6 +156,10 @@ impl State {
         if before.catalog != self.rules.catalog {
             self.rebuild_sightings();
             self.note_new_graph(now);
+            self.all_may_fall_apart(now);
+        }
+        if before.never_together != self.rules.never_together {
+            self.keep_apart(now);
         }
         self.load_file_silences(now);
         if holds_differ {

@@ -1,11 +1,13 @@
 //! Correlation: which incident an alert belongs to. A grouping rule decides where one matches; else
 //! the evidence does, and where an alert tells nothing of its place, its name.
 
+mod bonds;
 mod bridge;
 mod evidence;
 mod experience;
 mod learned;
 mod lesson;
+mod parting;
 mod place;
 pub mod requirement;
 mod returning;

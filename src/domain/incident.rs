@@ -6,6 +6,7 @@ mod major;
 mod orders;
 
 pub(super) use life::Opening;
+pub(super) use orders::Parting;
 
 use super::cause::{RootCause, SuspectChange};
 use super::event::CorrelationDomain;
@@ -244,9 +245,15 @@ pub struct Incident {
     pub locked_by: Option<String>,
     /// The incident that took its alerts.
     pub merged_into: Option<IncidentId>,
-    /// It was split off another by a person; the group's new alerts go to the other.
+    /// It was split off another; the group's new alerts go to the other, and the two stay two.
     #[serde(default)]
     pub is_split: bool,
+    /// People merged others into it, or split it: it is as they want it to be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_arranged: bool,
+    /// When to look whether it holds two, since an alert of it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_for_parts_at: Option<Timestamp>,
     /// The younger incidents for which alerts spoke that belong to this one as well, with these alerts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bridges: BTreeMap<IncidentId, BTreeSet<Fingerprint>>,

@@ -293,7 +293,8 @@ impl State {
             }
             _ => None,
         };
-        clock.map(|it| self.held(it)).into_iter().chain(close).min()
+        let parts = incident.look_for_parts_at;
+        clock.into_iter().chain(parts).map(|it| self.held(it)).chain(close).min()
     }
 
     fn execution_wants(&self, id: ExecutionId) -> Option<Timestamp> {

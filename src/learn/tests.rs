@@ -85,6 +85,8 @@ pub(super) fn incident(id: u64, at: i64, title: &str, labels: &[(&str, &str)]) -
         merged_into: None,
         locked_by: None,
         is_split: false,
+        is_arranged: false,
+        look_for_parts_at: None,
         bridges: BTreeMap::new(),
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn why_grouped(alert: &Alert) -> String {
         Some(Grouping::Evidence(it)) => evidence::enough(it),
         Some(Grouping::Apart { nearest }) => evidence::too_little(nearest.as_deref()),
         Some(Grouping::Moved { by }) => format!("{by} moved it there"),
+        Some(Grouping::Parted { from, why }) => format!("it was split off {from}: {why}"),
     }
 }
 
@@ -70,5 +71,8 @@ pub(super) fn alternative(alert: &Alert) -> Option<String> {
         | Grouping::SameGroup { .. }
         | Grouping::SameThing { .. }
         | Grouping::Moved { .. } => None,
+        Grouping::Parted { from, .. } => Some(format!(
+            "`incident merge` into {from} brings the two together for good, and teaches that they belong so"
+        )),
     }
 }

@@ -221,4 +221,11 @@ pub enum Grouping {
         /// Who.
         by: String,
     },
+    /// Its incident held two, and this alert left with the other one.
+    Parted {
+        /// The incident that it left.
+        from: IncidentId,
+        /// What tells that they are two.
+        why: String,
+    },
 }

@@ -51,10 +51,12 @@ impl State {
         into: IncidentId,
         from: IncidentId,
     ) {
-        if !self.may_be_one(into, from) {
+        if !self.may_be_one(into, from) || self.are_kept_apart(now, into, from) {
             return;
         }
+        let is_arranged = self.incidents.get(&from).is_some_and(|it| it.is_arranged);
         let Some(incident) = self.incidents.get_mut(&into) else { return };
+        incident.is_arranged |= is_arranged;
         let alerts: Vec<Fingerprint> =
             incident.bridges.remove(&from).unwrap_or_default().into_iter().collect();
         let text = format!("{from} is the same trouble: {} alerts belong to both", alerts.len());

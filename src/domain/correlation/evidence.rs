@@ -330,9 +330,12 @@ pub(in crate::domain) fn in_other_worlds(one: &Labels, other: &Labels) -> bool {
 
 /// Whether two alerts of one place name the same part of it.
 fn shares_part(one: &Alert, other: &Alert) -> bool {
-    one.labels.iter().any(|(name, value)| {
-        REALM_LABELS.binary_search(&name).is_err() && other.labels.get(name) == Some(value)
-    })
+    parts_told(one).any(|(name, value)| other.labels.get(name) == Some(value))
+}
+
+/// The labels of an alert that tell which part of something is meant.
+pub(super) fn parts_told(alert: &Alert) -> impl Iterator<Item = (&str, &str)> {
+    alert.labels.iter().filter(|(name, _)| REALM_LABELS.binary_search(name).is_err())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use super::evidence::Evidence;
 use super::place::Places;
+use crate::domain::alert::Alert;
 use crate::domain::flapping::faded;
 use crate::domain::incident::{Incident, IncidentId, Symptom};
 use crate::domain::label::{Fingerprint, Labels};
@@ -74,6 +75,7 @@ impl State {
         let kinds = |it: &IncidentId| self.kinds_of(self.members.get(it).into_iter().flatten());
         let sides = [kinds(&into), from.iter().flat_map(kinds).take(SIDE_MAX).collect()];
         let reply = self.merge(now, by, into, from)?;
+        self.note_arranged(into);
         self.teach(now, by, (into, true), &sides);
         Ok(reply)
     }
@@ -90,8 +92,16 @@ impl State {
         let rest = members.filter(|it| !alerts.contains(it));
         let sides = [self.kinds_of(alerts.iter()), self.kinds_of(rest)];
         let reply = self.split(now, by, incident, alerts)?;
+        self.note_arranged(incident);
         self.teach(now, by, (incident, false), &sides);
         Ok(reply)
+    }
+
+    /// An incident is as a person wants it to be.
+    fn note_arranged(&mut self, id: IncidentId) {
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.is_arranged = true;
+        }
     }
 
     /// Learns from a person who moved alerts: they belong to the others, or they do not.
@@ -131,10 +141,15 @@ impl State {
             if kinds.len() >= SIDE_MAX {
                 break;
             }
-            let name = alert.labels.get("alertname").unwrap_or_default();
-            kinds.insert(self.kind(name, &self.places(&alert.labels)));
+            kinds.insert(self.kind_of(alert));
         }
         kinds
+    }
+
+    /// The kind of an alert.
+    pub(super) fn kind_of(&self, alert: &Alert) -> Symptom {
+        let name = alert.labels.get("alertname").unwrap_or_default();
+        self.kind(name, &self.places(&alert.labels))
     }
 
     fn kind(&self, alertname: &str, places: &Places) -> Symptom {
@@ -183,6 +198,22 @@ impl State {
         evidence
     }
 
+    /// Whether people parted kinds of alerts that two incidents tell of.
+    pub(super) fn are_taught_apart(
+        &self,
+        now: Timestamp,
+        one: IncidentId,
+        other: IncidentId,
+    ) -> bool {
+        let known = |it: &IncidentId| self.incidents.get(it).map(|it| &it.symptoms);
+        let (Some(ones), Some(others)) = (known(&one), known(&other)) else { return false };
+        let mut lessons = self.memory.lessons.iter().filter(|it| !it.belong && holds(now, it));
+        lessons.any(|it| {
+            ones.contains(&it.one) && others.contains(&it.other)
+                || ones.contains(&it.other) && others.contains(&it.one)
+        })
+    }
+
     /// The lessons that concern an alert of this name about these places.
     pub(super) fn lessons_about(
         &self,
@@ -206,6 +237,11 @@ impl State {
         });
         about.filter(|(_, _, left)| *left >= FORGOTTEN).collect()
     }
+}
+
+/// Whether a lesson is not forgotten.
+pub(super) fn holds(now: Timestamp, lesson: &Lesson) -> bool {
+    left(now, lesson) >= FORGOTTEN
 }
 
 fn left(now: Timestamp, lesson: &Lesson) -> u64 {

@@ -210,6 +210,7 @@ impl State {
         if is_over && is_active {
             self.resolve_incident(now, id, "", "all its alerts are over");
         } else {
+            self.may_fall_apart(now, id);
             self.touch(now, ObjectKey::Incident(id));
         }
     }
@@ -279,6 +280,7 @@ impl State {
         if is_quiet && window_ends.is_some_and(|it| it <= now) {
             self.close_incident(now, id);
         } else {
+            self.look_for_parts(now, id);
             self.touch(now, ObjectKey::Incident(id));
         }
     }
@@ -385,6 +387,8 @@ fn new_incident(now: Timestamp, id: IncidentId, rule: &Correlation, alert: &Aler
         merged_into: None,
         locked_by: None,
         is_split: false,
+        is_arranged: false,
+        look_for_parts_at: None,
         bridges: BTreeMap::new(),
     }
 }
@@ -420,6 +424,7 @@ fn why_opened(rule: &Correlation, group: &Labels, grouping: &Grouping) -> String
             format!("no incident{group} that takes alerts was seen near; the last is {previous}")
         }
         Grouping::Moved { by } => format!("split off by {by}"),
+        Grouping::Parted { from, why } => format!("split off {from}: {why}"),
         Grouping::Apart { nearest: None } => {
             "nothing that is open was seen where a fault could come from".to_owned()
         }

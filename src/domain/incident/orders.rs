@@ -11,6 +11,20 @@ use crate::domain::{
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How some alerts leave an incident for one of their own.
+pub(in crate::domain) struct Parting<'a> {
+    /// Who splits.
+    pub(in crate::domain) by: &'a str,
+    /// Why, in a sentence.
+    pub(in crate::domain) why: String,
+    /// Whether a person does.
+    pub(in crate::domain) is_by_hand: bool,
+    /// The alert after which the new incident is called; it fires.
+    pub(in crate::domain) first: Fingerprint,
+    /// All that leave.
+    pub(in crate::domain) alerts: BTreeSet<Fingerprint>,
+}
+
 impl State {
     /// Somebody says that they look after it.
     pub(in crate::domain) fn acknowledge(
@@ -156,20 +170,32 @@ impl State {
             let text = "each part of a split needs an alert that fires".to_owned();
             return Err(Refusal::Invalid(text));
         };
-        let new = self.open_split(now, by, id, first);
-        self.move_alerts(now, by, (id, new), &alerts);
-        self.announce(now, new);
+        let why = format!("{by} split it off {id}");
+        let new = self.part(now, id, &Parting { by, why, is_by_hand: true, first, alerts });
         Ok(Accepted::Object(ObjectKey::Incident(new)))
+    }
+
+    /// Moves alerts that leave an incident into a new one, and tells of it.
+    pub(in crate::domain) fn part(
+        &mut self,
+        now: Timestamp,
+        from: IncidentId,
+        parting: &Parting<'_>,
+    ) -> IncidentId {
+        let new = self.open_split(now, from, parting);
+        self.move_alerts(now, parting.by, (from, new), &parting.alerts);
+        self.announce(now, new);
+        new
     }
 
     /// Opens the empty incident that a split fills.
     fn open_split(
         &mut self,
         now: Timestamp,
-        by: &str,
         from: IncidentId,
-        first: Fingerprint,
+        parting: &Parting<'_>,
     ) -> IncidentId {
+        let Parting { by, first, .. } = *parting;
         let old = self.incidents.get(&from).cloned();
         let id = self.next_incident();
         let (Some(old), Some(alert)) = (old, self.alerts.get(&first)) else { return id };
@@ -194,7 +220,7 @@ impl State {
             labels: alert.labels.clone(),
             annotations: alert.annotations.clone(),
             first_alert: first,
-            why: format!("{by} split it off {from}"),
+            why: parting.why.clone(),
             symptoms: Vec::new(),
             root_causes: Vec::new(),
             suspect_changes: Vec::new(),
@@ -204,8 +230,10 @@ impl State {
             problem: None,
             parent: None,
             children: BTreeSet::new(),
-            acted_on: true,
+            acted_on: parting.is_by_hand,
             is_split: true,
+            is_arranged: parting.is_by_hand,
+            look_for_parts_at: None,
             bridges: BTreeMap::new(),
             ..old
         };
