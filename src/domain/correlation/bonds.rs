@@ -154,11 +154,11 @@ impl State {
     }
 
     /// Adds what people joined by hand.
-    fn add_lessons<'s>(
+    fn add_lessons(
         &self,
         now: Timestamp,
         alerts: &[&Alert],
-        of_alert: &mut BTreeMap<Fingerprint, BTreeSet<Bond<'s>>>,
+        of_alert: &mut BTreeMap<Fingerprint, BTreeSet<Bond<'_>>>,
     ) {
         let lessons = self.memory.lessons.iter().enumerate();
         let lessons: Vec<_> = lessons.filter(|(_, it)| it.belong && holds(now, it)).collect();
