@@ -13,7 +13,7 @@ use crate::domain::event::Command;
 use crate::domain::incident::IncidentId;
 use crate::domain::rules::{
     Action, Approval, BlastRadius, Idempotency, Quota, Runbook, RunbookMode, Step, TriggerEvent,
-    TriggerSchedule,
+    TriggerSchedule, Until,
 };
 use crate::domain::{Accepted, ObjectKey, State as Domain, Stop};
 use axum::Json;
@@ -137,6 +137,7 @@ struct StepView {
     promql: Option<String>,
     timeout_seconds: u32,
     attempts: u32,
+    until: Option<Until>,
     idempotency: Idempotency,
     #[serde(rename = "if")]
     condition: String,
@@ -193,6 +194,7 @@ fn step(step: &Step) -> StepView {
         promql: step.action.promql().map(str::to_owned),
         timeout_seconds: step.timeout_seconds,
         attempts: step.attempts,
+        until: step.until,
         idempotency: step.idempotency,
         condition: step.condition.clone(),
         continue_on_error: step.continue_on_error,

@@ -11,13 +11,17 @@ use super::reader::Reader;
 use super::runbook::values;
 use super::tool;
 use super::yaml::{Node, Value};
-use crate::domain::rules::{Action, Idempotency, Step};
+use crate::domain::rules::{Action, Idempotency, Step, Until};
 use std::collections::BTreeMap;
 
 /// The most steps of a runbook, and the most that are always done.
 const STEPS_MAX: usize = 100;
 const TIMEOUT_SECONDS: u32 = 60;
 const BACKOFF_SECONDS: u32 = 1;
+/// How long something is waited for unless told, how often it is looked, and how long a look may take.
+const UNTIL: Until = Until { every_seconds: 10, within_seconds: 300 };
+const UNTIL_TIMEOUT_SECONDS: u32 = 10;
+const UNTIL_SECONDS_MAX: u32 = 24 * 3600;
 /// What a step can do.
 const KINDS: [&str; 12] = [
     "command",
@@ -122,17 +126,36 @@ fn attempt(reader: &mut Reader<'_>, fields: &mut Fields<'_>, id: &str, names: &N
     let place = fields.place;
     let given = KINDS.map(|it| (it, fields.optional(it)));
     let mut given = given.into_iter().filter_map(|(kind, node)| Some((kind, node?)));
+    let mut until = None;
     let action = if let (Some((kind, node)), None) = (given.next(), given.next()) {
-        action(reader, kind, node, names)
+        match &node.value {
+            Value::Map(_) if kind == "wait" => {
+                let waited = wait_until(reader, node, names);
+                until = waited.as_ref().map(|(_, it)| *it);
+                waited.map(|(look, _)| look)
+            }
+            _ => action(reader, kind, node, names),
+        }
     } else {
         let message = format!("a step has one of `{}`", KINDS.join("`, `"));
         reader.report(place, Code::MissingField, message);
         None
     };
     let mut step = Step::new(id, action.unwrap_or(Action::command(Vec::new())));
+    step.until = until;
+    let usual = if until.is_some() { UNTIL_TIMEOUT_SECONDS } else { TIMEOUT_SECONDS };
     step.timeout_seconds =
-        fields.optional("timeout").map_or(TIMEOUT_SECONDS, |it| reader.positive_duration(it));
+        fields.optional("timeout").map_or(usual, |it| reader.positive_duration(it));
     let retry_node = fields.optional("retry");
+    if let Some(node) = retry_node.filter(|_| until.is_some()) {
+        let message = "what is waited for is looked at again anyway";
+        reader.report_hint(
+            node.place,
+            Code::BadValue,
+            message,
+            "say `within` and `every` in `wait`",
+        );
+    }
     (step.attempts, step.backoff_seconds) =
         retry_node.map_or((1, BACKOFF_SECONDS), |it| retry(reader, it));
     let words = [
@@ -144,6 +167,7 @@ fn attempt(reader: &mut Reader<'_>, fields: &mut Fields<'_>, id: &str, names: &N
     // A question changes nothing, so that it may always be asked again.
     let usual = match &step.action {
         Action::Query { .. } => Idempotency::Idempotent,
+        _ if until.is_some() => Idempotency::Idempotent,
         _ => Idempotency::default(),
     };
     step.idempotency = told.unwrap_or(usual);
@@ -187,6 +211,27 @@ pub(super) fn looks(
         _ => action(reader, kind, node, names),
     };
     given.filter_map(read).collect()
+}
+
+/// `wait: {until, every, within}`: a look, how often and how long.
+fn wait_until(reader: &mut Reader<'_>, node: &Node, names: &Names) -> Option<(Action, Until)> {
+    let mut fields = Fields::open(reader, node)?;
+    let action = fields.required(reader, "until").and_then(|it| look(reader, it, names));
+    let mut until = UNTIL;
+    if let Some(node) = fields.optional("every") {
+        until.every_seconds = reader.positive_duration(node);
+    }
+    if let Some(node) = fields.optional("within") {
+        until.within_seconds = reader.positive_duration(node);
+        if until.within_seconds > UNTIL_SECONDS_MAX {
+            reader.report(node.place, Code::BadValue, "a run waits no longer than a day");
+        }
+    }
+    if until.every_seconds > until.within_seconds {
+        reader.report(fields.place, Code::BadValue, "`every` is longer than `within`");
+    }
+    fields.finish(reader);
+    Some((action?, until))
 }
 
 /// The one look of a step.

@@ -15,7 +15,7 @@ pub use action::{Action, Bounds, ChangeNote, ForEach, Limits, Paths};
 pub use approval::{Approval, ApprovalRole};
 pub use argument::arguments;
 pub use runbook::{
-    BlastRadius, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Verify,
+    BlastRadius, Guards, Idempotency, Parameter, Runbook, RunbookMode, Step, Until, Verify,
 };
 pub use tool::{Tool, ToolRun};
 pub use trigger::{Quota, Trigger, TriggerEvent, TriggerSchedule};

@@ -38,6 +38,21 @@ fn what_is_wrong_with_a_trigger_is_found_with_its_place() {
 }
 
 #[test]
+fn what_is_wrong_with_what_is_waited_for_is_found_with_its_place() {
+    let cases: [(&str, &str); _] = [
+        (&step("{id: a, wait: {}}"), "WK0104 4:19"),
+        (&step("{id: a, wait: {until: {wait: 5s}}}"), "WK0104 4:27|WK0103 4:28"),
+        (&step("{id: a, wait: {until: {http: {url: 'http://a/'}}, every: 10m}}"), "WK0106 4:19"),
+        (&step("{id: a, wait: {until: {http: {url: 'http://a/'}}, within: 2d}}"), "WK0106 4:63"),
+        (
+            &step("{id: a, wait: {until: {http: {url: 'http://a/'}}}, retry: {attempts: 2}}"),
+            "WK0106 4:63",
+        ),
+    ];
+    compare(&cases, findings);
+}
+
+#[test]
 fn what_is_wrong_with_a_runbook_is_found_with_its_place() {
     let cases: [(&str, &str); _] = [
         (&runbook("mode: fast"), "WK0106 2:59"),

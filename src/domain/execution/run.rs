@@ -3,7 +3,7 @@
 use super::{Execution, ExecutionId, ExecutionState, Part, StepRun, StepState};
 use crate::domain::effect::{Effect, EffectKey, Outcome, OutcomeKind, PlannedEffect};
 use crate::domain::incident::TimelineEntry;
-use crate::domain::rules::{Action, Idempotency, Step};
+use crate::domain::rules::{Action, Idempotency, Step, Until};
 use crate::domain::{ObjectKey, State, later};
 use jiff::{SignedDuration, Timestamp};
 
@@ -160,24 +160,19 @@ impl State {
             self.order_attempt(now, id, index, &step);
             return;
         }
-        let may_repeat = match step.idempotency {
-            Idempotency::Idempotent => true,
-            Idempotency::CheckThenAct => step.look.is_some(),
-            Idempotency::Once => run.looking,
-        };
-        let again = matches!(outcome.result, OutcomeKind::FailedRetryable | OutcomeKind::TimedOut)
-            && may_repeat
-            && !gives_up
-            && run.attempts < step.attempts;
-        if !succeeded && again {
-            run.retry_at = Some(retry_time(now, key, &step, run.attempts));
+        run.retry_at =
+            if gives_up { None } else { again_at(now, (key, &step), run, outcome.result) };
+        if run.retry_at.is_some() {
             self.touch(now, ObjectKey::Execution(id));
             return;
         }
-        let detail = match (run.looking, succeeded) {
-            (true, true) => format!("done already: {}", outcome.detail),
-            (true, false) => format!("whether it is done cannot be seen: {}", outcome.detail),
-            _ => outcome.detail.clone(),
+        let detail = match (run.looking, succeeded, step.until) {
+            (true, true, _) => format!("done already: {}", outcome.detail),
+            (true, false, _) => format!("whether it is done cannot be seen: {}", outcome.detail),
+            (false, false, Some(Until { within_seconds, .. })) => {
+                format!("not so within {within_seconds} s: {}", outcome.detail)
+            }
+            (false, ..) => outcome.detail.clone(),
         };
         let state = if succeeded { StepState::Succeeded } else { StepState::Failed };
         self.step_over(now, id, index, (state, &detail));
@@ -354,6 +349,32 @@ fn look_of(looks: &[Action], id: &str) -> Option<Step> {
     let look = looks.iter().find(|it| it.as_str() == id)?;
     let step = Step::new(id, look.clone());
     Some(Step { timeout_seconds: super::verify::LOOK_SECONDS, ..step })
+}
+
+/// When a step that was tried is tried again, if it is.
+fn again_at(
+    now: Timestamp,
+    (key, step): (&EffectKey, &Step),
+    run: &StepRun,
+    result: OutcomeKind,
+) -> Option<Timestamp> {
+    if result == OutcomeKind::Succeeded {
+        return None;
+    }
+    if let Some(until) = step.until {
+        let next = later(now, until.every_seconds.into());
+        let since = run.started_at.unwrap_or(now);
+        return Some(next).filter(|it| *it <= later(since, until.within_seconds.into()));
+    }
+    let may_repeat = match step.idempotency {
+        Idempotency::Idempotent => true,
+        Idempotency::CheckThenAct => step.look.is_some(),
+        Idempotency::Once => run.looking,
+    };
+    let again = matches!(result, OutcomeKind::FailedRetryable | OutcomeKind::TimedOut)
+        && may_repeat
+        && run.attempts < step.attempts;
+    again.then(|| retry_time(now, key, step, run.attempts))
 }
 
 /// Exponential backoff. Half of it is spread by the effect's name, so that what failed together is

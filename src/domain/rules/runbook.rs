@@ -131,6 +131,9 @@ pub struct Step {
     pub attempts: u32,
     /// Seconds before the second attempt; doubles with each further one.
     pub backoff_seconds: u32,
+    /// How long it is looked again until it succeeds; `None` = it is tried as often as `attempts` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
     /// Whether it may be done twice.
     pub idempotency: Idempotency,
     /// A CEL condition over `incident`, `labels`, `annotations`, `parameters` and `steps`; where it
@@ -161,6 +164,7 @@ impl Step {
             timeout_seconds: 60,
             attempts: 1,
             backoff_seconds: 1,
+            until: None,
             idempotency: Idempotency::Once,
             condition: String::new(),
             for_each: None,
@@ -169,6 +173,15 @@ impl Step {
             undo: None,
         }
     }
+}
+
+/// A look that is repeated until it succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Until {
+    /// Seconds from the end of a look to the next one.
+    pub every_seconds: u32,
+    /// Seconds from the first look after which none begins any more, and the step has failed.
+    pub within_seconds: u32,
 }
 
 /// How a runbook's success is checked.
