@@ -12,8 +12,8 @@ use crate::domain::event::{Command, Event};
 use crate::domain::execution::Context;
 use crate::domain::label::Labels;
 use crate::domain::rules::{
-    Action, Bounds, Guards, Parameter, Receiver, RuleRef, RuleSet, Runbook, RunbookMode,
-    SecretText, Step, Tool, arguments,
+    Action, Bounds, Parameter, Receiver, RuleRef, RuleSet, Runbook, RunbookMode, SecretText, Step,
+    Tool, arguments,
 };
 use crate::domain::template;
 use jiff::Timestamp;
@@ -266,20 +266,8 @@ fn after_output(output: &str) -> (Vec<String>, Option<String>) {
         Step::new("tell", Action::Notify { receiver, text }),
         Step::new("use", command(&["use", "{{ parameters.x }}"])),
     ];
-    let runbook = Runbook {
-        rule: rule("mend"),
-        description: String::new(),
-        mode: RunbookMode::Auto,
-        approval: None,
-        triggers: Vec::new(),
-        parameters: BTreeMap::new(),
-        lock: None,
-        guards: Guards::default(),
-        steps,
-        timeout_seconds: None,
-        always: Vec::new(),
-        verify: None,
-    };
+    let runbook =
+        Runbook { rule: rule("mend"), mode: RunbookMode::Auto, steps, ..Runbook::default() };
     let webhook_url = SecretText::Text("http://hook/".to_owned());
     let receivers = vec![Receiver { rule: rule("hook"), webhook_url }];
     let rules = RuleSet { runbooks: vec![runbook], receivers, ..RuleSet::default() };

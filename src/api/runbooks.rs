@@ -151,7 +151,7 @@ fn view(runbook: &Runbook, stops: &BTreeMap<String, Stop>) -> RunbookView {
         matchers: it.matchers.0.iter().map(ToString::to_string).collect(),
         when: it.when.clone(),
         schedule: it.schedule.clone(),
-        quota: it.quota,
+        quota: runbook.quota(it),
     };
     let parameter = |(name, it): (&String, &crate::domain::rules::Parameter)| {
         (name.clone(), ParameterView { value: it.value.clone(), pattern: it.pattern.clone() })

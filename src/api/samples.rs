@@ -276,6 +276,7 @@ pub(super) fn runbook() -> Runbook {
             ..Step::new("restart", command())
         }],
         timeout_seconds: None,
+        manual_seconds: Some(900),
         always: vec![Step::new("tidy", command())],
         verify: Some(Verify { within_seconds: 60, alerts_resolved: true, ..Verify::default() }),
     }

@@ -6,6 +6,7 @@ use super::By;
 use super::client::{Client, Listing};
 use super::failure::Result;
 use super::output::{self, Output, age, entries, field, text};
+use crate::domain::execution::ExecutionId;
 use card::execution_card;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 pub enum Command {
     /// List runbooks
     List,
-    /// Show one runbook with its steps and guards
+    /// Show one runbook with its steps and guards, or one execution (`EXE-9`)
     Show {
         /// Its name
         name: String,
@@ -147,6 +148,9 @@ pub async fn run(client: &Client, command: Command, output: Output) -> Result<()
                 output::say(&stopped(stop));
             }
             output::list(&listing, output, runbook_table)
+        }
+        Command::Show { name } if name.parse::<ExecutionId>().is_ok() => {
+            logs(client, &name, false, output).await
         }
         Command::Show { name } => {
             let runbook = client.get(&["runbooks", &name], &[]).await?;

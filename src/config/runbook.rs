@@ -46,6 +46,7 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
     });
     let guards = fields.optional("guards").map(|it| guards(reader, it, &names)).unwrap_or_default();
     let timeout_seconds = fields.optional("timeout").map(|it| reader.positive_duration(it));
+    let manual_seconds = fields.optional("manual_time").map(|it| reader.positive_duration(it));
     let mut ids = Vec::new();
     let steps = match fields.required(reader, "steps") {
         Some(node) => step::steps(reader, node, &mut names, &mut ids),
@@ -71,6 +72,7 @@ pub(super) fn runbook(reader: &mut Reader<'_>, node: &Node) -> Option<Runbook> {
         lock,
         guards,
         timeout_seconds,
+        manual_seconds,
         steps,
         always,
         verify,

@@ -26,7 +26,7 @@ pub(super) fn trigger(reader: &mut Reader<'_>, node: &Node) -> Option<Trigger> {
     }
     let when = fields.optional("when").map(|it| condition(reader, it)).unwrap_or_default();
     let schedule = schedule(reader, &mut fields, event);
-    let quota = fields.optional("quota").map(|it| quota(reader, it)).unwrap_or_default();
+    let quota = fields.optional("quota").and_then(|it| quota(reader, it));
     fields.finish(reader);
     Some(Trigger { when, schedule, quota, ..Trigger::new(event?, matchers) })
 }
@@ -68,17 +68,10 @@ fn schedule(
     Some(TriggerSchedule { cron, time_zone, late_seconds })
 }
 
-fn quota(reader: &mut Reader<'_>, node: &Node) -> Quota {
-    let mut quota = Quota::default();
-    let Some(mut fields) = Fields::open_like(reader, node, "count: 100, per: 1h") else {
-        return quota;
-    };
-    if let Some(node) = fields.required(reader, "count") {
-        quota.count = u32::try_from(reader.integer(node, 1, 1_000_000)).unwrap_or(1);
-    }
-    if let Some(node) = fields.optional("per") {
-        quota.per_seconds = reader.positive_duration(node);
-    }
+fn quota(reader: &mut Reader<'_>, node: &Node) -> Option<Quota> {
+    let mut fields = Fields::open_like(reader, node, "count: 100, per: 1h")?;
+    let count = fields.required(reader, "count").map(|it| reader.integer(it, 1, 1_000_000));
+    let per_seconds = fields.optional("per").map_or(3600, |it| reader.positive_duration(it));
     fields.finish(reader);
-    quota
+    Some(Quota { count: u32::try_from(count?).unwrap_or(1), per_seconds })
 }

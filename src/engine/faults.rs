@@ -146,11 +146,7 @@ impl Place {
         let command = format!("echo deed >> {}; exec sleep 30", self.file().display());
         let runbook = |name: &str, idempotency| Runbook {
             rule: Arc::new(RuleRef { name: name.to_owned(), ..RuleRef::default() }),
-            description: String::new(),
             mode: RunbookMode::Suggest,
-            approval: None,
-            triggers: Vec::new(),
-            parameters: BTreeMap::new(),
             lock: Some("{{ incident.id }}".to_owned()),
             guards: Guards { runs_max: 1000, ..Guards::default() },
             steps: vec![Step {
@@ -160,9 +156,7 @@ impl Place {
                     Action::command(vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()]),
                 )
             }],
-            timeout_seconds: None,
-            always: Vec::new(),
-            verify: None,
+            ..Runbook::default()
         };
         Event::RulesLoaded(Arc::new(RuleSet {
             resolve_timeout_seconds: 300,

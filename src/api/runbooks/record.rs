@@ -37,6 +37,11 @@ pub(super) struct RecordView {
     success_percent: Option<usize>,
     /// How long a success took, in seconds, on average.
     success_seconds: Option<i64>,
+    /// Of those that were verified, how many helped, in percent.
+    effective_percent: Option<usize>,
+    /// The time that people were spared, in seconds, by what the runbook says that they need; `None` =
+    /// it does not say so.
+    saved_seconds: Option<i64>,
     proposal: RunbookMode,
     why: String,
 }
@@ -71,6 +76,8 @@ fn judge(runbook: &Runbook, runs: &[Execution]) -> RecordView {
     let is_shadow = |it: &&Execution| it.state == ExecutionState::WouldRun;
     let shadows = runs.iter().filter(is_shadow);
     let free = shadows.filter(|it| it.why.starts_with("would have run")).count();
+    let ineffective = done.iter().filter(|it| it.state == ExecutionState::Ineffective).count();
+    let helped = good.iter().filter(|it| it.runbook.verify.is_some()).count();
     let (proposal, why) = propose(runbook, verified_in_a_row, free, &done);
     RecordView {
         name: runbook.rule.name.clone(),
@@ -82,9 +89,17 @@ fn judge(runbook: &Runbook, runs: &[Execution]) -> RecordView {
         verified_in_a_row,
         success_percent: (good.len() * 100).checked_div(done.len()),
         success_seconds: lasted.iter().sum::<i64>().checked_div(count),
+        effective_percent: (helped * 100).checked_div(helped + ineffective),
+        saved_seconds: runbook.manual_seconds.map(|it| saved(it, &lasted)),
         proposal,
         why,
     }
+}
+
+/// What successes that lasted so long spared people who need `manual` seconds for each. One that took
+/// longer than that spared nothing, and takes nothing off: nobody had to watch it.
+fn saved(manual: u32, lasted: &[i64]) -> i64 {
+    lasted.iter().map(|it| (i64::from(manual) - it).max(0)).sum()
 }
 
 /// How far it should go: a step up for a row of verified successes, a step down for a useless run.
@@ -167,6 +182,23 @@ mod tests {
         let runbook = Runbook { mode: RunbookMode::Suggest, verify: None, ..samples::runbook() };
         let view = judge(&runbook, &runs(&[ExecutionState::Succeeded; 20]));
         assert_eq!((view.proposal, view.success_percent), (RunbookMode::Suggest, Some(100)));
+    }
+
+    #[test]
+    fn what_helped_is_told_with_the_time_that_it_saved() {
+        use ExecutionState::{Failed, Ineffective, Succeeded};
+        let mut runs = runs(&[Succeeded, Succeeded, Succeeded, Ineffective, Failed]);
+        for (run, seconds) in runs.iter_mut().zip([60, 100, 2000, 60, 60]) {
+            let since = run.started_at.unwrap();
+            run.ended_at = Some(since + jiff::SignedDuration::from_secs(seconds));
+        }
+        let runbook = Runbook { manual_seconds: Some(900), ..samples::runbook() };
+        let view = judge(&runbook, &runs);
+        assert_eq!((view.success_percent, view.effective_percent), (Some(60), Some(75)));
+        assert_eq!(view.saved_seconds, Some(840 + 800));
+        let untold = Runbook { manual_seconds: None, ..runbook };
+        assert_eq!(judge(&untold, &runs).saved_seconds, None);
+        assert_eq!(judge(&untold, &[]).effective_percent, None);
     }
 
     #[test]

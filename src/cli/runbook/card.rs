@@ -72,11 +72,18 @@ pub(super) fn record(record: &Value, _: Timestamp) -> String {
         ("runs", of("runs")),
         ("outcomes", of("outcomes")),
         ("verified in a row", of("verified_in_a_row")),
-        ("succeeded", of("success_percent") + " %"),
-        ("took", of("success_seconds") + " s"),
+        ("succeeded", with_unit(of("success_percent"), " %")),
+        ("helped", with_unit(of("effective_percent"), " % of those that were verified")),
+        ("took", with_unit(of("success_seconds"), " s")),
+        ("saved", record["saved_seconds"].as_i64().map(output::seconds).unwrap_or_default()),
         ("proposal", format!("mode: {}", of("proposal"))),
         ("why", of("why")),
         ("stands in", format!("{}:{}", of("file"), of("line"))),
     ]));
     out
+}
+
+/// A figure with its unit; nothing where there is no figure.
+fn with_unit(figure: String, unit: &str) -> String {
+    if figure.is_empty() { figure } else { figure + unit }
 }

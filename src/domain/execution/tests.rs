@@ -38,17 +38,9 @@ fn steps(count: usize) -> Vec<Step> {
 fn runbook(steps: Vec<Step>) -> Runbook {
     Runbook {
         rule: Arc::new(RuleRef { name: "mend".to_owned(), ..RuleRef::default() }),
-        description: String::new(),
         mode: RunbookMode::Auto,
-        approval: None,
-        triggers: Vec::new(),
-        parameters: BTreeMap::new(),
-        lock: None,
-        guards: crate::domain::rules::Guards::default(),
         steps,
-        timeout_seconds: None,
-        always: Vec::new(),
-        verify: None,
+        ..Runbook::default()
     }
 }
 

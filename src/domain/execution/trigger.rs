@@ -123,7 +123,8 @@ impl State {
             return;
         }
         let Some((index, mut refused)) = self.chosen(runbook, by, &context) else { return };
-        let quota = runbook.triggers.get(index).map(|it| it.quota).unwrap_or_default();
+        let Some(trigger) = runbook.triggers.get(index) else { return };
+        let quota = runbook.quota(trigger);
         match self.use_trigger(now, (name, index), quota) {
             Room::Left => {}
             Room::JustUsedUp => {

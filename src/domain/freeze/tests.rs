@@ -31,20 +31,13 @@ fn state() -> State {
         crate::domain::rules::Parameter { value: String::new(), pattern: ".*".to_owned() };
     let runbook = Runbook {
         rule: Arc::new(RuleRef { name: "restart".to_owned(), ..RuleRef::default() }),
-        description: String::new(),
         mode: RunbookMode::Auto,
-        approval: None,
-        triggers: Vec::new(),
         parameters: BTreeMap::from([("unit".to_owned(), parameter)]),
-        lock: None,
         guards: crate::domain::rules::Guards {
             runs_max: 100,
             ..crate::domain::rules::Guards::default()
         },
-        steps: Vec::new(),
-        timeout_seconds: None,
-        always: Vec::new(),
-        verify: None,
+        ..Runbook::default()
     };
     let rules = RuleSet { catalog, runbooks: vec![runbook], ..RuleSet::default() };
     let mut state = State::default();

@@ -8,7 +8,7 @@ use crate::domain::later;
 use crate::domain::matcher::Matchers;
 use crate::domain::restore::Stored;
 use crate::domain::rules::{
-    Guards, Mode, Receiver, Route, RuleRef, RuleSet, Runbook, RunbookMode, SecretText, Trigger,
+    Mode, Receiver, Route, RuleRef, RuleSet, Runbook, RunbookMode, SecretText, Trigger,
     TriggerEvent,
 };
 
@@ -148,20 +148,7 @@ fn whatever_a_person_does_is_acting() {
 fn a_runbook_acts_when_it_runs() {
     for (mode, acted_on) in [(RunbookMode::Auto, 1), (RunbookMode::Shadow, 0)] {
         let trigger = Trigger::new(TriggerEvent::IncidentOpened, Matchers::default());
-        let runbook = Runbook {
-            rule: Arc::default(),
-            description: String::new(),
-            mode,
-            approval: None,
-            triggers: vec![trigger],
-            parameters: BTreeMap::new(),
-            lock: None,
-            guards: Guards::default(),
-            steps: Vec::new(),
-            timeout_seconds: None,
-            always: Vec::new(),
-            verify: None,
-        };
+        let runbook = Runbook { mode, triggers: vec![trigger], ..Runbook::default() };
         let mut world = World::with(RuleSet { runbooks: vec![runbook], ..RuleSet::default() });
         world.tell("Down", true);
         world.pass(60);

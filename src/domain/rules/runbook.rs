@@ -1,7 +1,7 @@
 //! Runbooks as they are written: what may be done, when, what holds it back, how it is checked.
 
 use super::action::{Action, ForEach};
-use super::trigger::Trigger;
+use super::trigger::{Quota, Trigger};
 use super::{Approval, RuleRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -211,7 +211,7 @@ pub struct Verify {
 }
 
 /// A named list of steps, written down beforehand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Runbook {
     /// Name and place.
     pub rule: Arc<RuleRef>,
@@ -235,6 +235,9 @@ pub struct Runbook {
     /// seconds; `None` = as long as each of them may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
+    /// How long a person needs for the same, in seconds; `None` = nobody has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual_seconds: Option<u32>,
     /// What is done, in order.
     pub steps: Vec<Step>,
     /// What is done last, however the run ends, unless a person stops it.
@@ -242,4 +245,37 @@ pub struct Runbook {
     pub always: Vec<Step>,
     /// How success is checked; `None` = the steps' success is enough.
     pub verify: Option<Verify>,
+}
+
+impl Runbook {
+    /// How often a trigger may start it: as the trigger says; else a hundred times an hour, or what
+    /// `max_runs` allows if that is more.
+    pub fn quota(&self, trigger: &Trigger) -> Quota {
+        let guards = &self.guards;
+        let an_hour = u64::from(guards.runs_max) * 3600 / u64::from(guards.runs_per_seconds.max(1));
+        let count = u32::try_from(an_hour.max(100)).unwrap_or(u32::MAX);
+        trigger.quota.unwrap_or(Quota { count, per_seconds: 3600 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::matcher::Matchers;
+    use crate::domain::rules::TriggerEvent;
+
+    #[test]
+    fn a_quota_is_as_told_or_leaves_room_for_what_else_is_allowed() {
+        let quota = |runs_max, runs_per_seconds, told| {
+            let guards = Guards { runs_max, runs_per_seconds, ..Guards::default() };
+            let runbook = Runbook { guards, ..Runbook::default() };
+            let trigger = Trigger::new(TriggerEvent::AlertFiring, Matchers::default());
+            let quota = runbook.quota(&Trigger { quota: told, ..trigger });
+            (quota.count, quota.per_seconds)
+        };
+        assert_eq!(quota(3, 3600, None), (100, 3600));
+        assert_eq!(quota(1000, 60, None), (60_000, 3600));
+        assert_eq!(quota(u32::MAX, 1, None), (u32::MAX, 3600));
+        assert_eq!(quota(1000, 60, Some(Quota { count: 2, per_seconds: 30 })), (2, 30));
+    }
 }

@@ -58,15 +58,17 @@ pub struct Trigger {
     /// When it is time, of a [`TriggerEvent::Schedule`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<TriggerSchedule>,
-    /// How often it may start the runbook.
-    #[serde(default)]
-    pub quota: Quota,
+    /// How often it may start the runbook; `None` = as [`Runbook::quota`] says.
+    ///
+    /// [`Runbook::quota`]: super::Runbook::quota
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 impl Trigger {
     /// A trigger without a condition of its own.
     pub fn new(event: TriggerEvent, matchers: Matchers) -> Self {
-        Self { event, matchers, when: String::new(), schedule: None, quota: Quota::default() }
+        Self { event, matchers, when: String::new(), schedule: None, quota: None }
     }
 }
 
@@ -88,11 +90,4 @@ pub struct Quota {
     pub count: u32,
     /// … within so many seconds, counted from the first.
     pub per_seconds: u32,
-}
-
-impl Default for Quota {
-    /// A hundred an hour.
-    fn default() -> Self {
-        Self { count: 100, per_seconds: 3600 }
-    }
 }

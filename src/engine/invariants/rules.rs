@@ -227,6 +227,7 @@ fn runbook(number: u8) -> Runbook {
             ..Guards::default()
         },
         timeout_seconds: (number == 3).then_some(20),
+        manual_seconds: None,
         steps: if number == 1 {
             vec![step("one"), step("two")]
         } else {
