@@ -3,6 +3,8 @@
 
 #[path = "executor/orders.rs"]
 mod orders;
+#[path = "executor/steps.rs"]
+mod steps;
 
 use crate::support::{Daemon, Options, PROGRAM, SOON, eventually};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +36,7 @@ while [ \"$p\" -gt 1 ]; do echo \"$1 $p\"; p=$(sed -n 's/^PPid:\t//p' /proc/$p/s
 pub(crate) struct Executor {
     folder: TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -42,11 +45,17 @@ impl Executor {
     fn new(arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
-        Self { folder, arguments, child: None }
+        Self { folder, arguments, environment: Vec::new(), child: None }
     }
 
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut executor = Self::new(arguments);
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        executor.environment = environment.iter().map(own).collect();
         executor.launch();
         executor
     }
@@ -60,6 +69,7 @@ impl Executor {
         let mut command = Command::new(PROGRAM);
         command.arg("executor").arg("--socket").arg(self.socket()).args(&self.arguments);
         command.env("EXECUTOR_CANARY", "of the executor");
+        command.envs(self.environment.iter().map(|it| (&it.0, &it.1)));
         self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
         eventually("the executor listens", SOON, || {
             self.log().contains("listening on").then_some(())
